@@ -1,0 +1,50 @@
+# `make demo` and `make test` do all set-up by themselves on a bare Debian machine with Python 3.11.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-fast lint bench docs lock clean setup browser
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/gridtide demo $(ARGS)
+
+test: $(STAMP) browser lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q --cov --cov-report=term:skip-covered tests
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -q tests --ignore tests/live
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python bench/allocate.py
+	$(BIN)/python bench/twin.py
+	$(BIN)/python bench/peak_rules.py
+
+docs: $(STAMP)
+	$(BIN)/python tools/render_docs.py
+
+# The page is tested in Debian's headless Chromium; where it cannot be installed those tests skip and say why.
+browser:
+	@command -v chromium >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } || \
+	  echo "chromium is not installed and cannot be: the browser tests will skip"
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header pyproject.toml tools/build-requirements.in -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -1,0 +1,1 @@
+"""Fast decisions: step(state, snapshot, settings) -> (state, decision); pure."""

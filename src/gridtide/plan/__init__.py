@@ -1,0 +1,1 @@
+"""Slow decisions: what is possible with foresight; pure."""

@@ -1,0 +1,1 @@
+"""Everything impure: clock, sockets, store, the loops and the services."""

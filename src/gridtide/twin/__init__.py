@@ -1,0 +1,1 @@
+"""Plant models: step(state, inputs, dt_s) -> (state, samples); pure and seeded."""
