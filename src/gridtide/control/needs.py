@@ -1,0 +1,65 @@
+"""What each row's driver needs, and how much time is to spare before full power is the only way to get there."""
+
+import numpy as np
+from msgspec import Struct
+
+from gridtide.model import taper
+from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats
+
+
+class NeedSettings(Struct, frozen=True, kw_only=True):
+    """Driver's energy."""
+
+    floor_soc: float = 0.20
+    """Never discharged below."""
+    window_low_soc: float = 0.40
+    window_high_soc: float = 0.80
+    """The part of a vehicle's battery that peak shaving may use."""
+    reserve_s: float = 900.0
+    """Time kept beyond what full power would need; with less than this, charging comes before the peak target."""
+    give_reserve_s: float = 2700.0
+    """A vehicle gives only while it keeps at least this much time to spare."""
+    knee_soc: float = 0.8
+    """Where the taper of an unknown battery is assumed to begin."""
+
+
+class Needs(Struct, frozen=True, eq=False):
+    """Per row, (n,)."""
+
+    missing_kwh: Floats
+    """AC energy missing to what the driver needs; 0 when reached."""
+    hours: Floats
+    """Hours at full power to get there."""
+    spare_s: Floats
+    """Time to departure less `hours`; inf when nothing is missing or no departure is known."""
+    wants: Bools
+    """Takes charge if there is room."""
+    must: Bools
+    """Must charge now at full power to be ready."""
+    charge_kw: Floats
+    """Most the row can take: rating, vehicle, derate."""
+
+
+def assess(table: EvseTable, fleet: FleetSample, settings: NeedSettings, cycle_s: float) -> Needs:
+    """Needs of all rows; unknown `soc` falls back to the energy still to be delivered. Total on non-finite input."""
+    rated = table.charge_kw
+    charge_kw = np.where(fleet.charge_limit_kw >= 0.0, np.minimum(fleet.charge_limit_kw, rated), rated)
+    soc_known = (fleet.soc >= 0.0) & (fleet.soc <= 1.0) & (fleet.capacity_kwh > 0.0)
+    soc = np.where(soc_known, fleet.soc, 0.0)
+    capacity = np.where(soc_known, fleet.capacity_kwh, 1.0)
+    target = np.where(
+        fleet.need_soc >= 0.0, np.minimum(fleet.need_soc, 1.0), np.where(table.storage, settings.window_high_soc, 0.0)
+    )
+    by_soc = np.maximum(target - soc, 0.0) * capacity / table.efficiency
+    by_energy = np.where(fleet.need_kwh > 0.0, fleet.need_kwh, 0.0)
+    missing = np.where(fleet.connected, np.where(soc_known, by_soc, by_energy), 0.0)
+    missing = np.where(missing > 1e-4, missing, 0.0)
+    full_kw = np.maximum(charge_kw * table.efficiency, 1e-6)
+    knee = np.full(soc.shape, settings.knee_soc)
+    curved = taper.hours_to_charge(soc, target, capacity, full_kw, knee)
+    hours = np.where(missing > 0.0, np.where(soc_known, curved, missing / np.maximum(charge_kw, 1e-6)), 0.0)
+    left_s = np.where(np.isnan(fleet.left_s), np.inf, fleet.left_s)
+    spare = np.where(missing > 0.0, left_s - hours * 3600.0, np.inf)
+    must = spare <= settings.reserve_s + 2.0 * cycle_s
+    must &= ~table.storage
+    return Needs(missing, hours, spare, missing > 0.0, must, charge_kw)

@@ -1,0 +1,154 @@
+"""One control cycle of a site: snapshot in, decision out. Pure; the same on a real site and in a simulated year."""
+
+import math
+
+import numpy as np
+from msgspec import Struct, structs
+
+from gridtide.control import demand_clock, dispatch, guard, meter, needs, peak
+from gridtide.model.decision import Decision, Snapshot
+from gridtide.model.demand import DemandInterval
+from gridtide.model.fleet import EvseTable, FleetSample, Floats, SiteLimits
+
+
+class Settings(Struct, frozen=True, eq=False, kw_only=True):
+    """Everything a cycle is told beside the snapshot."""
+
+    table: EvseTable
+    limits: SiteLimits
+    interval: DemandInterval = DemandInterval()
+    peak: peak.PeakSettings = peak.PeakSettings()
+    need: needs.NeedSettings = needs.NeedSettings()
+    guard: guard.GuardSettings = guard.GuardSettings()
+    meter: meter.MeterSettings = meter.MeterSettings()
+    cycle_s: float = 0.5
+    overrides: tuple[dispatch.Override, ...] = ()
+
+
+class State(Struct, frozen=True, eq=False):
+    """What a site remembers between cycles."""
+
+    demand: demand_clock.DemandState
+    peak: peak.PeakState
+    meter: meter.MeterState
+    guard: guard.GuardState
+    turns: dispatch.TurnState
+    at_s: float = -math.inf
+    """Monotonic instant of the last cycle."""
+
+
+def fresh(settings: Settings) -> State:
+    """State of a site that has seen nothing."""
+    size = settings.table.size
+    return State(
+        demand_clock.DemandState(), peak.PeakState(), meter.MeterState(), guard.fresh(size), dispatch.fresh(size)
+    )
+
+
+def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, Decision]:
+    """Decide one cycle. The same state and snapshot give the same setpoints."""
+    table, fleet = settings.table, snapshot.fleet
+    elapsed_s = snapshot.mono_s - state.at_s
+    cycle_s = elapsed_s if 0.0 < elapsed_s < 10.0 * settings.cycle_s else settings.cycle_s
+    fleet_kw = float(np.nansum(fleet.power_kw))
+    watched, verdict = meter.watch(
+        state.meter, snapshot.meter, snapshot.mono_s, fleet_kw, float(table.charge_kw.sum()),
+        snapshot.meter_error_rate, settings.meter,
+    )  # fmt: skip
+    clock, closed = _count(state, watched, snapshot, settings)
+    need = needs.assess(table, fleet, settings.need, cycle_s)
+    available, room = _available(fleet, need, settings)
+    first = dispatch.fixed(need, fleet, settings.overrides, snapshot.mono_s)
+    load = peak.LoadNow(verdict.low_kw - fleet_kw, verdict.power_kw - fleet_kw, first.total_kw)
+    ruled, plan = _plan(state, clock, verdict.trusted, load, room, settings, cycle_s)
+    turns, wish = dispatch.wishes(state.turns, plan, first, need, table, settings.limits, available, snapshot.mono_s)
+    guarded, setpoint, reason, codes = guard.clamp(
+        wish.power_kw, wish.reason, wish.rank, snapshot, verdict, need, table, settings.limits, state.guard,
+        settings.guard, settings.need, cycle_s,
+    )  # fmt: skip
+    told = (*_interval_events(state.demand, closed, settings.peak), *_shaving_events(state.turns, turns))
+    after = State(clock, ruled, watched, guarded, turns, snapshot.mono_s)
+    decision = Decision(
+        setpoint_kw=setpoint,
+        reason=reason,
+        wish_kw=wish.power_kw,
+        lease_s=settings.guard.lease_s,
+        state="estop" if guarded.estop else "ok" if verdict.trusted else "idle",
+        events=(*verdict.events, *codes, *told),
+        uncontrolled_kw=load.high_kw,
+        allow_kw=plan.allow_kw,
+        discharge_wanted_kw=wish.discharge_kw,
+        missing_kw=wish.missing_kw,
+    )
+    return after, decision
+
+
+def _count(
+    state: State, watched: meter.MeterState, snapshot: Snapshot, settings: Settings
+) -> tuple[demand_clock.DemandState, tuple[demand_clock.Closed, ...]]:
+    """Advance the demand clock by a good new sample; the clock bounds what was missed."""
+    if watched.at_s <= state.meter.at_s or not watched.recent_kw:
+        return state.demand, ()
+    sample = snapshot.meter
+    at_s = snapshot.now_s - (snapshot.mono_s - watched.at_s)
+    register = sample.energy_import_kwh if sample is not None else None
+    return demand_clock.advance(
+        state.demand, settings.interval, at_s, watched.recent_kw[-1],
+        gap_s=max(5.0, 2.5 * settings.cycle_s), register_kwh=register, period_start_s=snapshot.period_start_s,
+    )  # fmt: skip
+
+
+def _available(fleet: FleetSample, need: needs.Needs, settings: Settings) -> tuple[Floats, peak.FleetRoom]:
+    """What each row could give now, kW >= 0, and the fleet's sum: a wish's upper bound; the guard has the last word."""
+    table, rules = settings.table, settings.need
+    lowest = np.where(table.storage, rules.floor_soc, max(rules.window_low_soc, rules.floor_soc))
+    limit = np.minimum(np.where(fleet.discharge_limit_kw >= 0.0, fleet.discharge_limit_kw, 0.0), table.discharge_kw)
+    above = np.where(fleet.capacity_kwh > 0.0, np.nan_to_num(fleet.soc) - lowest, 0.0)
+    reserve_s = rules.give_reserve_s + 4.0 * settings.cycle_s
+    left_enough = table.storage | (np.where(np.isnan(fleet.left_s), 0.0, fleet.left_s) > reserve_s)
+    online = fleet.connected & ~fleet.fault & (fleet.age_s <= settings.guard.silent_s)
+    may = online & fleet.may_discharge & (need.spare_s > reserve_s) & left_enough
+    power = np.where(may, limit * np.clip(above / settings.guard.near_floor_soc, 0.0, 1.0), 0.0)
+    power = np.where(power >= table.least_kw, power, 0.0)
+    ready = power > 0.0
+    energy = (
+        float((above * np.nan_to_num(fleet.capacity_kwh) * table.efficiency).sum(where=ready)) if ready.any() else 0.0
+    )
+    return power, peak.FleetRoom(float(power.sum()), energy)
+
+
+def _plan(
+    state: State,
+    clock: demand_clock.DemandState,
+    trusted: bool,
+    load: peak.LoadNow,
+    room: peak.FleetRoom,
+    settings: Settings,
+    cycle_s: float,
+) -> tuple[peak.PeakState, peak.PeakPlan]:
+    """The peak rule; without a trusted meter nothing is asked of the fleet and only the guard's static cap bounds charging."""
+    if not trusted:
+        return state.peak, peak.PeakPlan(0.0, math.inf, settings.peak.limit_kw, 0.0)
+    return peak.step(state.peak, clock, settings.interval, load, room, cycle_s, settings.peak)
+
+
+def _interval_events(
+    before: demand_clock.DemandState, closed: tuple[demand_clock.Closed, ...], rule: peak.PeakSettings
+) -> tuple[str, ...]:
+    """An interval that ended above what was billed anyway is a failed shave and a new peak."""
+    limit_kw = max(rule.limit_kw, demand_clock.floor_kw(before, rule.ratchet))
+    if rule.mode != "off" and any(item.average_kw > limit_kw * 1.001 for item in closed):
+        return ("failed_shave", "new_peak")
+    return ()
+
+
+def _shaving_events(before: dispatch.TurnState, after: dispatch.TurnState) -> tuple[str, ...]:
+    was, now = bool(before.giving.any()), bool(after.giving.any())
+    if was == now:
+        return ()
+    return ("shaving_started",) if now else ("shaving_ended",)
+
+
+def clear_estop(state: State) -> State:
+    """A person cleared the emergency stop."""
+    return structs.replace(state, guard=structs.replace(state.guard, estop=False))

@@ -1,0 +1,176 @@
+"""The one catalogue of faults and events: code, severity, cause and cure, the same in logs, API, page and docs."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Severity = Literal["info", "warning", "alarm"]
+
+
+class EventKind(Struct, frozen=True):
+    """One kind of event; `{}` fields in the texts are filled by the raiser."""
+
+    code: str
+    severity: Severity
+    title: str
+    cause: str
+    cure: str
+    latched: bool = False
+    """Stays until a person clears it."""
+
+
+CATALOGUE: tuple[EventKind, ...] = (
+    EventKind(
+        "meter_stale",
+        "alarm",
+        "Meter silent",
+        "No good reading from the site meter for over 1 s.",
+        "Check the meter's power, cable and Modbus address. Nothing is given back meanwhile.",
+    ),
+    EventKind(
+        "meter_invalid",
+        "warning",
+        "Meter reading refused",
+        "The value is not a number or beyond what the fuse can carry.",
+        "Check scale, word order and unit id in the register map.",
+    ),
+    EventKind(
+        "meter_frozen",
+        "alarm",
+        "Meter frozen",
+        "The reading has not moved although the vehicles' power did.",
+        "Restart the meter or its gateway; check that no cache sits in between.",
+    ),
+    EventKind(
+        "meter_sign",
+        "alarm",
+        "Meter sign wrong",
+        "Import falls when charging rises: a transformer is reversed or the sign setting is wrong.",
+        "Correct the current transformer or `sign`, then acknowledge.",
+        latched=True,
+    ),
+    EventKind(
+        "meter_errors",
+        "alarm",
+        "Meter reads failing",
+        "More than one read in ten fails.",
+        "Check the bus termination, the gateway's load and the poll interval.",
+    ),
+    EventKind("meter_back", "info", "Meter is back", "Readings arrive again and vary.", "Nothing to do."),
+    EventKind(
+        "reverse_power",
+        "alarm",
+        "Power flowed back",
+        "The site exported although it may not; discharge was stopped.",
+        "Nothing to do unless it repeats: then raise the import margin.",
+    ),
+    EventKind(
+        "estop",
+        "alarm",
+        "Emergency stop",
+        "The emergency stop was pressed; every setpoint is zero.",
+        "Remove the cause, then clear it here or with `gridtide estop clear`.",
+        latched=True,
+    ),
+    EventKind(
+        "estop_cleared", "info", "Emergency stop cleared", "A person cleared the emergency stop.", "Nothing to do."
+    ),
+    EventKind(
+        "failed_shave",
+        "warning",
+        "A peak could not be held",
+        "The vehicles could not give what the interval needed.",
+        "See which vehicles were missing; raise the limit or the number of bidirectional bays.",
+    ),
+    EventKind(
+        "new_peak",
+        "warning",
+        "New period peak",
+        "An interval ended above the period's peak so far.",
+        "The limit of this period is now this peak; nothing more to do.",
+    ),
+    EventKind(
+        "max_capacity_reached",
+        "warning",
+        "Connection full",
+        "Wishes were cut at the transformer's limit.",
+        "Nothing to do; charging goes on as room returns.",
+    ),
+    EventKind(
+        "latency_over_budget",
+        "warning",
+        "Decision late",
+        "A setpoint followed its sample by more than 200 ms.",
+        "Check the load of this machine; the log says where the time went.",
+    ),
+    EventKind(
+        "station_timeout",
+        "warning",
+        "Station stopped answering",
+        "No message from the station in time.",
+        "Often the network at that bay; its power is reserved meanwhile.",
+    ),
+    EventKind("station_back", "info", "Station is back", "The station answers again.", "Nothing to do."),
+    EventKind(
+        "discharge_denied",
+        "warning",
+        "Discharge refused",
+        "The station or vehicle refused to give power.",
+        "See `gridtide explain`; another vehicle takes over.",
+    ),
+    EventKind(
+        "vehicle_not_following",
+        "warning",
+        "Vehicle does not follow",
+        "Metered power differs from the setpoint.",
+        "Check the vehicle's own charge limit; its share is replaced meanwhile.",
+    ),
+    EventKind(
+        "over_temperature",
+        "warning",
+        "Charger warm",
+        "The heat sink is above 75 °C; power is reduced.",
+        "Check fans and filters.",
+    ),
+    EventKind(
+        "driver_short",
+        "warning",
+        "A driver left short",
+        "A vehicle left with less than it needed.",
+        "See the departure time that was told; ask the driver for a realistic one.",
+    ),
+    EventKind("limit_changed", "info", "Limit changed", "A person changed the limit.", "Nothing to do."),
+    EventKind("override", "info", "Manual override", "A person set a vehicle by hand.", "It ends by itself."),
+    EventKind("restart", "info", "Started", "The controller started and restored its state.", "Nothing to do."),
+    EventKind(
+        "store_failed",
+        "alarm",
+        "Store cannot write",
+        "The database refused a write.",
+        "Check disk space and permissions; stations keep their transactions meanwhile.",
+    ),
+    EventKind(
+        "store_recovered",
+        "alarm",
+        "Store was damaged",
+        "The database was unreadable and was moved aside.",
+        "Restore the last backup if its history is needed.",
+    ),
+    EventKind(
+        "security",
+        "warning",
+        "Security event",
+        "A station or login reported a security event.",
+        "See the text; check credentials.",
+    ),
+    EventKind(
+        "speed_reduced", "info", "Demo slowed down", "The machine could not keep the demo's speed.", "Nothing to do."
+    ),
+    EventKind("vehicle_arrived", "info", "Vehicle arrived", "A vehicle plugged in.", "Nothing to do."),
+    EventKind("vehicle_left", "info", "Vehicle left", "A vehicle unplugged.", "Nothing to do."),
+    EventKind(
+        "shaving_started", "info", "Vehicles called in", "The interval was heading above the limit.", "Nothing to do."
+    ),
+    EventKind("shaving_ended", "info", "Vehicles released", "The interval fits its limit again.", "Nothing to do."),
+)
+BY_CODE: dict[str, EventKind] = {kind.code: kind for kind in CATALOGUE}

@@ -1,0 +1,58 @@
+"""Batteries as columns: charge, the taper at both ends, and two separate ledgers (AC meter and battery)."""
+
+import numpy as np
+from msgspec import Struct
+
+from gridtide.model import losses, taper
+from gridtide.model.fleet import Floats
+
+
+class Batteries(Struct, frozen=True, eq=False):
+    """What is plugged into each row, (n,); an empty row has capacity 0."""
+
+    capacity_kwh: Floats
+    energy_kwh: Floats
+    charge_kw: Floats
+    """Highest battery-side charging power."""
+    discharge_kw: Floats
+    knee_soc: Floats
+    """Where the taper begins when charging."""
+    empty_soc: Floats
+    """The vehicle's own floor: nothing comes out below."""
+    knee_low: Floats
+    """Stretch above `empty_soc` over which discharging tapers, in soc."""
+
+    @property
+    def soc(self) -> Floats:
+        """Charge 0..1; nan where nothing is plugged in."""
+        plugged = self.capacity_kwh > 0.0
+        return np.where(plugged, self.energy_kwh / np.where(plugged, self.capacity_kwh, 1.0), np.nan)
+
+
+class Flow(Struct, frozen=True, eq=False):
+    """Energies of one step, kWh >= 0, (n,)."""
+
+    ac_in_kwh: Floats
+    ac_out_kwh: Floats
+    loss_kwh: Floats
+    into_kwh: Floats
+    """Change of the battery's energy (signed)."""
+
+
+def flow(batteries: Batteries, energy_kwh: Floats, ac_kw: Floats, hours: Floats, efficiency: Floats) -> Flow:
+    """Energies when AC power `ac_kw` (n,) is wished for `hours` (n,), starting from `energy_kwh`: the taper may give less."""
+    plugged = batteries.capacity_kwh > 0.0
+    capacity = np.where(plugged, batteries.capacity_kwh, 1.0)
+    soc = energy_kwh / capacity
+    wish = losses.battery_kw(ac_kw, efficiency)
+    charging = wish > 0.0
+    room = np.where(charging, 1.0 - soc, soc - batteries.empty_soc)
+    width = np.where(charging, 1.0 - batteries.knee_soc, batteries.knee_low)
+    full = np.where(charging, batteries.charge_kw, batteries.discharge_kw)
+    moved = taper.energy_kwh(np.abs(wish), hours, np.maximum(room, 0.0), width, capacity, full)
+    moved = np.where(plugged, moved, 0.0)
+    into = np.where(charging, moved, -moved)
+    mean_kw = np.where(hours > 0.0, into / np.where(hours > 0.0, hours, 1.0), 0.0)
+    ac = losses.ac_kw(mean_kw, efficiency)
+    loss = losses.loss_kw(ac, efficiency)
+    return Flow(np.maximum(ac, 0.0) * hours, np.maximum(-ac, 0.0) * hours, loss * hours, into)
