@@ -6,6 +6,12 @@ import numpy as np
 from msgspec import Struct, structs
 
 from gridtide.control import demand_clock, dispatch, guard, meter, needs, peak
+from gridtide.control.demand_clock import DemandState
+from gridtide.control.dispatch import Override, TurnState
+from gridtide.control.guard import GuardSettings, GuardState
+from gridtide.control.meter import MeterSettings, MeterState
+from gridtide.control.needs import NeedSettings
+from gridtide.control.peak import PeakSettings, PeakState
 from gridtide.model.decision import Decision, Snapshot
 from gridtide.model.demand import DemandInterval
 from gridtide.model.fleet import EvseTable, FleetSample, Floats, SiteLimits
@@ -17,22 +23,22 @@ class Settings(Struct, frozen=True, eq=False, kw_only=True):
     table: EvseTable
     limits: SiteLimits
     interval: DemandInterval = DemandInterval()
-    peak: peak.PeakSettings = peak.PeakSettings()
-    need: needs.NeedSettings = needs.NeedSettings()
-    guard: guard.GuardSettings = guard.GuardSettings()
-    meter: meter.MeterSettings = meter.MeterSettings()
+    peak: PeakSettings = PeakSettings()
+    need: NeedSettings = NeedSettings()
+    guard: GuardSettings = GuardSettings()
+    meter: MeterSettings = MeterSettings()
     cycle_s: float = 0.5
-    overrides: tuple[dispatch.Override, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
 
 class State(Struct, frozen=True, eq=False):
     """What a site remembers between cycles."""
 
-    demand: demand_clock.DemandState
-    peak: peak.PeakState
-    meter: meter.MeterState
-    guard: guard.GuardState
-    turns: dispatch.TurnState
+    demand: DemandState
+    peak: PeakState
+    meter: MeterState
+    guard: GuardState
+    turns: TurnState
     at_s: float = -math.inf
     """Monotonic instant of the last cycle."""
 
@@ -40,9 +46,7 @@ class State(Struct, frozen=True, eq=False):
 def fresh(settings: Settings) -> State:
     """State of a site that has seen nothing."""
     size = settings.table.size
-    return State(
-        demand_clock.DemandState(), peak.PeakState(), meter.MeterState(), guard.fresh(size), dispatch.fresh(size)
-    )
+    return State(DemandState(), PeakState(), MeterState(), guard.fresh(size), dispatch.fresh(size))
 
 
 def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, Decision]:

@@ -1,6 +1,7 @@
 """Real charging sessions become arrivals: which bay, which car, how full, what the driver needs."""
 
 import heapq
+import math
 
 import numpy as np
 from msgspec import Struct
@@ -90,7 +91,8 @@ def _arrival(
     stored = need_kwh * efficiency
     wide_enough = [c for c in CAPACITIES_KWH[size:] if stored / c <= content_soc - LOWEST_SOC]
     capacity = wide_enough[0] if wide_enough else max(CAPACITIES_KWH[-1], stored / (KNEE_SOC - LOWEST_SOC))
-    target = min(max(content_soc, LOWEST_SOC + stored / capacity), KNEE_SOC)
+    # Drivers ask for whole percents, as OCPP's targetSoC does; the charge at arrival follows from it.
+    target = min(math.ceil(max(content_soc, LOWEST_SOC + stored / capacity) * 100.0 - 1e-9) / 100.0, KNEE_SOC)
     told = record.departs_s if record.told_departs_s is None else record.told_departs_s
     return Arrival(
         record.session_id, row, record.arrived_s, record.departs_s, told, capacity,

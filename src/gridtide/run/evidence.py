@@ -1,0 +1,79 @@
+"""What stations have told, as columns with ages: the only place where OCPP messages become evidence for the controller."""
+
+import math
+
+import numpy as np
+
+from gridtide.model.fleet import EvseTable, FleetSample
+
+
+class EvidenceBoard:
+    """Latest values per row; written by the CSMS as messages arrive, frozen into a `FleetSample` once a cycle."""
+
+    def __init__(self, table: EvseTable) -> None:
+        size = table.size
+        self._table = table
+        self.connected = np.zeros(size, dtype=np.bool_)
+        self.fault = np.zeros(size, dtype=np.bool_)
+        self.may_discharge = np.zeros(size, dtype=np.bool_)
+        self.heard_s = np.full(size, -np.inf)
+        self.power_kw = np.full(size, np.nan)
+        self.soc = np.full(size, np.nan)
+        self.capacity_kwh = np.full(size, np.nan)
+        self.need_soc = np.full(size, np.nan)
+        self.asked_kwh = np.full(size, np.nan)
+        """AC energy asked for at plug-in, where no charge target was told."""
+        self.taken_kwh = np.zeros(size)
+        self.departs_s = np.full(size, np.inf)
+        """Monotonic instant."""
+        self.charge_limit_kw = table.charge_kw.copy()
+        self.discharge_limit_kw = table.discharge_kw.copy()
+        self.temperature_c = np.full(size, np.nan)
+
+    def clear_vehicle(self, row: int) -> None:
+        """The vehicle left: nothing known of it may serve the next one."""
+        self.connected[row] = False
+        self.may_discharge[row] = False
+        self.power_kw[row] = 0.0
+        for column in (self.soc, self.capacity_kwh, self.need_soc, self.asked_kwh, self.temperature_c):
+            column[row] = np.nan
+        self.taken_kwh[row] = 0.0
+        self.departs_s[row] = np.inf
+        self.charge_limit_kw[row] = self._table.charge_kw[row]
+        self.discharge_limit_kw[row] = self._table.discharge_kw[row]
+
+    def sample(self, now_s: float) -> FleetSample:
+        """Freeze the columns at monotonic `now_s`; a copy, so later messages do not change a cycle under way."""
+        asked = self.asked_kwh - self.taken_kwh
+        return FleetSample(
+            connected=self.connected.copy(),
+            fault=self.fault.copy(),
+            may_discharge=self.may_discharge.copy(),
+            age_s=np.maximum(now_s - self.heard_s, 0.0),
+            power_kw=self.power_kw.copy(),
+            soc=self.soc.copy(),
+            capacity_kwh=self.capacity_kwh.copy(),
+            need_soc=self.need_soc.copy(),
+            need_kwh=np.where(asked > 0.0, asked, np.where(np.isnan(asked), np.nan, 0.0)),
+            left_s=self.departs_s - now_s,
+            charge_limit_kw=self.charge_limit_kw.copy(),
+            discharge_limit_kw=self.discharge_limit_kw.copy(),
+            temperature_c=self.temperature_c.copy(),
+        )
+
+
+class StorageBoard:
+    """A stationary battery seen through its own driver: always connected; the emulated plant writes it directly."""
+
+    def __init__(self, board: EvidenceBoard, row: int, capacity_kwh: float) -> None:
+        self._board, self._row = board, row
+        board.connected[row] = True
+        board.may_discharge[row] = True
+        board.capacity_kwh[row] = capacity_kwh
+
+    def report(self, now_s: float, power_kw: float, soc: float) -> None:
+        """One reading; values that are not finite age like silence."""
+        if math.isfinite(power_kw) and math.isfinite(soc):
+            self._board.power_kw[self._row] = power_kw
+            self._board.soc[self._row] = soc
+            self._board.heard_s[self._row] = now_s

@@ -1,0 +1,208 @@
+"""The site's memory as a port: transactions, settings, audit, events, telemetry, snapshots.
+
+An awaited write returns when it is committed to disk (that is when a station may be answered); `put_telemetry` and
+`put_state` return at once and never hold up a control cycle. `SqliteStore` is the real one, `MemoryStore` runs the same
+SQL in memory on the calling thread, for virtual time. Every instant is given by the caller.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from gridtide.run import store_file, store_sql
+from gridtide.run.store_calls import TELEMETRY_READ_LIMIT, SqlStore, Write
+from gridtide.run.store_memory import MemoryStore
+from gridtide.run.store_rows import (
+    TEXT_LIMIT,
+    AuditCheck,
+    AuditEntry,
+    EventType,
+    OpenTransaction,
+    StoredEvent,
+    StoreError,
+    StoreHealth,
+    StoreRangeError,
+    TransactionEvent,
+    check_at,
+    check_blob,
+    check_text,
+)
+from gridtide.run.store_writer import TELEMETRY_LIMIT, GroupCommit
+
+__all__ = [
+    "AuditCheck",
+    "AuditEntry",
+    "EventType",
+    "MemoryStore",
+    "OpenTransaction",
+    "SqliteStore",
+    "Store",
+    "StoreError",
+    "StoreHealth",
+    "StoreRangeError",
+    "StoredEvent",
+    "TransactionEvent",
+]
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """What services may ask of the store. All raise `StoreRangeError` for a value that must not be kept and
+    `StoreError` when the disk refuses: then nothing may be acknowledged."""
+
+    async def add_transaction_event(self, event: TransactionEvent) -> bool:
+        """Committed; False if station, transaction and sequence number were there before (nothing changed)."""
+
+    async def add_event(self, event: StoredEvent) -> int:
+        """Committed; the id of the row, which is an older one if the same code and source is still unseen."""
+
+    async def mark_event_seen(self, event_id: int, actor: str, at_s: float) -> bool:
+        """Committed with an audit entry; False if there is no such unseen event."""
+
+    async def put_setting(self, key: str, value_json: bytes, actor: str, at_s: float) -> None:
+        """Committed together with an audit entry holding old and new value."""
+
+    async def append_audit(self, at_s: float, actor: str, action: str, detail_json: bytes) -> int:
+        """Committed; the id of the new link of the chain."""
+
+    async def forget_telemetry(self, before_s: float) -> int:
+        """Delete telemetry older than `before_s`; committed; how many rows went."""
+
+    async def flush(self) -> None:
+        """Return when everything put so far is committed (telemetry possibly dropped, see `health`)."""
+
+    async def close(self) -> None:
+        """Write what is queued and close; a second close does nothing."""
+
+    def put_telemetry(self, t_s: float, rows: Mapping[str, float]) -> None:
+        """Queue values by series name at `t_s`; the oldest are dropped when the disk is too slow. Values that are not
+        finite are left out and counted."""
+
+    def put_state(self, name: str, data: bytes) -> None:
+        """Queue a snapshot under `name`; the latest wins."""
+
+    def get_state(self, name: str) -> bytes | None:
+        """The latest committed snapshot, or None."""
+
+    def settings(self) -> dict[str, bytes]:
+        """All settings as JSON by key."""
+
+    def events(self, limit: int = 100) -> tuple[StoredEvent, ...]:
+        """The newest events, newest first."""
+
+    def audit(self, limit: int = 100) -> tuple[AuditEntry, ...]:
+        """The newest audit entries, newest first."""
+
+    def verify_audit(self) -> AuditCheck:
+        """Walk the whole hash chain; takes time in proportion to its length."""
+
+    def open_transactions(self) -> tuple[OpenTransaction, ...]:
+        """Transactions without an `Ended` event, oldest first."""
+
+    def transaction_events(self, station_id: str, transaction_id: str) -> list[TransactionEvent]:
+        """All events of one transaction by sequence number."""
+
+    def telemetry(
+        self, series: str, start_s: float, end_s: float, limit: int = TELEMETRY_READ_LIMIT
+    ) -> list[tuple[float, float]]:
+        """(t_s, value) in [start_s, end_s), ascending; of more than `limit` the newest."""
+
+    def health(self) -> StoreHealth:
+        """Queues and failures now."""
+
+
+class SqliteStore(SqlStore):
+    """The real store: a file in WAL mode with `synchronous=FULL`, a writer thread with group commit, a read connection.
+
+    Reads run on the caller's thread and never wait for the writer; they may be called from any thread.
+    """
+
+    def __init__(self, writer: GroupCommit, reader: sqlite3.Connection, moved_to: Path | None) -> None:
+        """Use `SqliteStore.open`."""
+        self._writer = writer
+        self._reader = reader
+        self._reading = threading.Lock()
+        self._closed = False
+        self.moved_to = moved_to
+        """Where a damaged predecessor went, or None."""
+
+    @classmethod
+    def open(cls, path: Path, now_s: float, telemetry_limit: int = TELEMETRY_LIMIT) -> "SqliteStore":
+        """Open or make the store at `path`, mode 0600, brought to the newest schema.
+
+        A damaged file is moved aside under a name dated by `now_s` (UTC epoch seconds), and the fresh one begins
+        with an alarm event saying so. `StoreError` for a file that is not ours, newer than we are, or cannot be opened.
+        """
+        connection, moved_to = store_file.open_file(path, check_at(now_s, "now_s"))
+        try:
+            if moved_to is not None:
+                store_sql.add_event(connection, _damage_event(moved_to, now_s))
+            reader = store_file.connect(str(path))
+            reader.execute("PRAGMA query_only = ON")
+        except sqlite3.Error as error:
+            connection.close()
+            raise StoreError(f"store {path} cannot be opened: {error}") from error
+        return cls(GroupCommit(connection, telemetry_limit), reader, moved_to)
+
+    def put_state(self, name: str, data: bytes) -> None:
+        """See `Store`."""
+        self._writer.put_state(check_text(name, "name"), check_blob(bytes(data), "data"))
+
+    def health(self) -> StoreHealth:
+        """See `Store`."""
+        return self._writer.health()
+
+    async def flush(self) -> None:
+        """See `Store`."""
+        target = self._writer.rows_taken()
+        await self._write(lambda _: None)
+        while self._writer.rows_finished() < target:
+            await self._write(lambda _: None)
+
+    async def close(self) -> None:
+        """See `Store`."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._reading:
+            # The writer's connection closes last and folds the log back into the file.
+            self._reader.close()
+        await asyncio.to_thread(self._writer.close().join)
+
+    async def _write(self, write: Write[T]) -> T:
+        return await asyncio.wrap_future(self._writer.submit(write))
+
+    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        with self._reading:
+            if self._closed:
+                raise StoreError("the store is closed")
+            try:
+                return read(self._reader)
+            except (sqlite3.Error, UnicodeDecodeError, msgspec.ValidationError) as error:
+                raise StoreError(f"not readable: {error}") from error
+
+    def _put_rows(self, rows: list[store_sql.TelemetryRow], refused: int) -> None:
+        self._writer.put_rows(rows, refused)
+
+
+def _damage_event(moved_to: Path, now_s: float) -> StoredEvent:
+    when = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    text = (
+        f"At {when} the store could not be read and was moved to {moved_to.name}. Settings, open transactions and "
+        "history start empty: restore a backup, or keep the file and check settings and running transactions."
+    )
+    return StoredEvent(
+        at_s=now_s,
+        code="store_damaged",
+        title="The store was damaged and starts empty",
+        text=text[:TEXT_LIMIT],
+        severity="alarm",
+        source="store",
+    )

@@ -1,0 +1,151 @@
+"""Opening the store's file: its schema and migrations, its mode, and what happens when it is damaged.
+
+A damaged file is never deleted and never silently replaced: it is moved aside under a dated name and the caller told.
+"""
+
+import os
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from gridtide.run.store_rows import StoreError
+
+BUSY_S: Final = 1.0
+"""How long a write waits for another process's lock; half of the 2 s within which a broken store must be told."""
+CHECK_LIMIT_BYTES: Final = 64 * 2**20
+"""Files up to this size are checked whole when opened (some 10 ms a MB); larger ones would delay the restart."""
+SMALLEST_BYTES: Final = 512
+"""The smallest page a database can have."""
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT",
+        """CREATE TABLE telemetry (series INTEGER NOT NULL REFERENCES series, t_s REAL NOT NULL, value REAL NOT NULL,
+           PRIMARY KEY (series, t_s)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE transactions (station_id TEXT NOT NULL, transaction_id TEXT NOT NULL, seq_no INTEGER NOT NULL,
+           event_type TEXT NOT NULL, at_s REAL NOT NULL, evse_id INTEGER, payload_json TEXT NOT NULL,
+           PRIMARY KEY (station_id, transaction_id, seq_no)) STRICT""",
+        """CREATE TABLE transaction_heads (station_id TEXT NOT NULL, transaction_id TEXT NOT NULL, evse_id INTEGER,
+           started_s REAL NOT NULL, last_s REAL NOT NULL, last_seq_no INTEGER NOT NULL, events INTEGER NOT NULL,
+           ended INTEGER NOT NULL, PRIMARY KEY (station_id, transaction_id)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX transactions_open ON transaction_heads (started_s) WHERE ended = 0",
+        """CREATE TABLE settings (key TEXT PRIMARY KEY, value_json TEXT NOT NULL, changed_at REAL NOT NULL,
+           "by" TEXT NOT NULL) STRICT""",
+        """CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, actor TEXT NOT NULL,
+           action TEXT NOT NULL, detail_json TEXT NOT NULL, prev_hash TEXT NOT NULL, hash TEXT NOT NULL) STRICT""",
+        """CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, code TEXT NOT NULL,
+           title TEXT NOT NULL, text TEXT NOT NULL, severity TEXT NOT NULL, source TEXT NOT NULL,
+           count INTEGER NOT NULL, seen INTEGER NOT NULL) STRICT""",
+        "CREATE INDEX events_by_time ON events (at_s, id)",
+        "CREATE UNIQUE INDEX events_unseen ON events (code, source) WHERE seen = 0",
+        "CREATE TABLE states (name TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT",
+    ),
+)
+"""Statements that lead from schema version n to n + 1; only ever append."""
+
+
+def connect(target: str) -> sqlite3.Connection:
+    """A connection to `target` (a path or `:memory:`) that leaves every BEGIN and COMMIT to us."""
+    connection = sqlite3.connect(target, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def open_file(path: Path, now_s: float) -> tuple[sqlite3.Connection, Path | None]:
+    """The write connection to the store at `path`, made or brought up to date; second, where a damaged one went.
+
+    Mode 0600. `now_s`: UTC epoch seconds, dates the name of a damaged file. Raises `StoreError` for a file that is
+    sound but not ours (foreign tables, newer schema) and for one that cannot be opened at all.
+    """
+    try:
+        return _open_sound(path), None
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"store {path} cannot be opened: {error}; check its folder, owner and free space") from error
+    except OSError as error:
+        raise StoreError(f"store {path} cannot be opened: {error}") from error
+    except sqlite3.DatabaseError:
+        # Only damage gets here: locks, permissions and full disks are OperationalError.
+        try:
+            moved = _move_aside(path, now_s)
+            return _open_sound(path), moved
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"store {path} is damaged and cannot be replaced: {error}") from error
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to the newest version, one transaction a step; `StoreError` if it is not ours or newer."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if tables and "schema_version" not in tables:
+        raise StoreError(
+            f"not a gridtide store: it holds the tables {', '.join(sorted(tables)[:5])}; name another file"
+        )
+    version = schema_version(connection) if tables else 0
+    if version > len(MIGRATIONS):
+        raise StoreError(f"store has schema {version}, this gridtide knows {len(MIGRATIONS)}: use a newer gridtide")
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL) STRICT")
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("DELETE FROM schema_version")
+            connection.execute("INSERT INTO schema_version (version) VALUES (?)", (number,))
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """The schema version the file says it has."""
+    row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
+    return int(row[0] or 0)
+
+
+def _open_sound(path: Path) -> sqlite3.Connection:
+    """Open, check and migrate; `sqlite3.DatabaseError` (not Operational) if the file is damaged."""
+    # SQLite gives its -wal and -shm files the mode of the main file.
+    existed = path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    size = os.fstat(descriptor).st_size
+    os.close(descriptor)
+    if existed and size < SMALLEST_BYTES:
+        # SQLite takes such a stump for a new database and writes over it.
+        raise sqlite3.DatabaseError(f"file has only {size} bytes")
+    connection = connect(str(path))
+    try:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(f"store {path}: this file system cannot do write-ahead logging (journal mode {mode})")
+        connection.execute("PRAGMA synchronous = FULL")
+        if 0 < size <= CHECK_LIMIT_BYTES:
+            verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        migrate(connection)
+    except UnicodeDecodeError as error:
+        # sqlite3 stumbles so over an error message that quotes a damaged schema.
+        connection.close()
+        raise sqlite3.DatabaseError(f"damaged schema: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _move_aside(path: Path, now_s: float) -> Path:
+    """Rename the file and its companions to a dated name that is still free; returns the new name of the file."""
+    stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = path.with_name(f"{path.name}.corrupt-{stamp}")
+    number = 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    for companion in ("-wal", "-shm", ""):
+        source = path.with_name(path.name + companion)
+        if source.exists():
+            source.rename(target.with_name(target.name + companion))
+    return target
