@@ -12,22 +12,26 @@ from msgspec import Struct, structs
 from gridtide.model.demand import DemandInterval
 
 RATCHET_PERIODS = 12
+NEVER_S = -1e15
+"""Before any instant; finite, because the state is stored as JSON, which knows no infinity."""
+LONGEST_GAP_S = 31 * 86_400.0
+"""A longer span is a clock that was set anew, not a gap."""
 
 
 class DemandState(Struct, frozen=True):
     """What the clock remembers. Energies in kWs (kW times seconds)."""
 
-    at_s: float = -math.inf
-    """Instant up to which energy is counted, UTC epoch seconds; -inf before the first sample."""
+    at_s: float = NEVER_S
+    """Instant up to which energy is counted, UTC epoch seconds; `NEVER_S` before the first sample."""
     power_kw: float = 0.0
     """The last power seen."""
-    sub_start_s: float = -math.inf
+    sub_start_s: float = NEVER_S
     energy_kws: float = 0.0
     """Import energy of the running sub-interval up to `at_s`."""
     past_kws: tuple[float, ...] = ()
     """Energies of the complete sub-intervals before it, oldest first, as many as the window needs."""
     register_kwh: float | None = None
-    period_start_s: float = -math.inf
+    period_start_s: float = NEVER_S
     peak_kw: float = 0.0
     """Highest complete interval average of the billing period."""
     past_peaks_kw: tuple[float, ...] = ()
@@ -49,22 +53,21 @@ def advance(
     *,
     gap_s: float = 5.0,
     register_kwh: float | None = None,
-    period_start_s: float = -math.inf,
+    period_start_s: float = NEVER_S,
 ) -> tuple[DemandState, tuple[Closed, ...]]:
     """Count `power_kw` (mean since the last sample) up to `at_s`; returns the intervals that ended on the way.
 
     A span longer than `gap_s` is filled from the import register where both ends have one, else bounded by the higher of the
-    last and the new power. Export counts as zero import. A clock that steps back counts nothing.
+    last and the new power. Export counts as zero import. A clock that steps back a little counts nothing; one that was set
+    anew (back by an interval, or ahead by a month) begins a new interval and keeps the peaks. Not a number counts nothing.
     """
-    if state.at_s == -math.inf:
-        sub = interval.sub_start_s(at_s)
-        first = (max(power_kw, 0.0) * (at_s - sub)) if at_s - sub <= gap_s else 0.0
-        begun = structs.replace(
-            state, at_s=at_s, power_kw=power_kw, sub_start_s=sub, energy_kws=first,
-            register_kwh=register_kwh, period_start_s=period_start_s,
-        )  # fmt: skip
-        return begun, ()
+    if not (math.isfinite(at_s) and math.isfinite(power_kw)):
+        return state, ()
+    if register_kwh is not None and not math.isfinite(register_kwh):
+        register_kwh = None
     span_s = at_s - state.at_s
+    if not -interval.length_s < span_s <= LONGEST_GAP_S:
+        return _begin(state, interval, at_s, power_kw, gap_s, register_kwh, period_start_s), ()
     if span_s <= 0.0:
         return state, ()
     mean_kw = power_kw
@@ -73,6 +76,27 @@ def advance(
         if register_kwh is not None and state.register_kwh is not None and register_kwh >= state.register_kwh:
             mean_kw = (register_kwh - state.register_kwh) * 3600.0 / span_s
     return _count(state, interval, at_s, max(mean_kw, 0.0), power_kw, register_kwh, period_start_s)
+
+
+def _begin(
+    state: DemandState,
+    interval: DemandInterval,
+    at_s: float,
+    power_kw: float,
+    gap_s: float,
+    register_kwh: float | None,
+    period_start_s: float,
+) -> DemandState:
+    """The first sample, or the first after the clock was set anew."""
+    start_s = interval.sub_start_s(at_s)
+    energy_kws = max(power_kw, 0.0) * (at_s - start_s) if at_s - start_s <= gap_s else 0.0
+    # After a leap ahead the old period still has to be closed; after a step back the earlier one is running again.
+    known = state.period_start_s > NEVER_S
+    period_s = min(state.period_start_s, period_start_s) if known else period_start_s
+    return structs.replace(
+        state, at_s=at_s, power_kw=power_kw, sub_start_s=start_s, energy_kws=energy_kws, past_kws=(),
+        register_kwh=register_kwh, period_start_s=period_s,
+    )  # fmt: skip
 
 
 def _count(
@@ -100,7 +124,7 @@ def _count(
         past = window[-(interval.sub_intervals - 1) :] if interval.rolling else ()
         start_s, from_s, energy_kws = end_s, end_s, 0.0
         if period_s < period_start_s <= end_s:
-            if period_s > -math.inf:
+            if period_s > NEVER_S:
                 peaks = (*peaks, peak_kw)[-RATCHET_PERIODS:]
             period_s, peak_kw = period_start_s, 0.0
     energy_kws += mean_kw * (at_s - from_s)

@@ -110,6 +110,8 @@ class Decision(Struct, frozen=True, eq=False, kw_only=True):
     discharge_wanted_kw: float = 0.0
     missing_kw: float = 0.0
     """Discharge that was wanted and could not be given."""
+    closed: tuple[tuple[float, float], ...] = ()
+    """(end in UTC epoch s, average in kW) of each billed interval that ended with this cycle."""
 
 
 class Outcome(enum.Enum):

@@ -97,11 +97,11 @@ class Conversation:
         if inspect.isawaitable(answer):
             self._spawn(self._answer_later(call, answer))
         else:
-            self.session.answer(call.id, answer)
+            self.session.answer(call.id, answer, self._clock.monotonic())
 
     async def _answer_later(self, call: CallReceived, answer: Awaitable[WireStruct]) -> None:
         try:
-            self.session.answer(call.id, await answer)
+            self.session.answer(call.id, await answer, self._clock.monotonic())
         except RemoteProtocolError as refusal:
             self.session.refuse(call.id, refusal.code, refusal.description)
         except Exception:

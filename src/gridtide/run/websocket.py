@@ -4,7 +4,7 @@ A station is authenticated before the upgrade: without the right HTTP Basic cred
 """
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
 
@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 from gridtide.run.credentials import Credentials, basic_header, read_basic
 from gridtide.run.net import ABNORMAL_CLOSURE, LinkClosed
-from gridtide.wire.ocpp.session import choose_subprotocol, identity_of
+from gridtide.wire.ocpp.actions import choose_subprotocol, identity_of
 
 MAX_FRAME_BYTES = 256 * 1024
 OFFERED = [Subprotocol("ocpp2.1"), Subprotocol("ocpp2.0.1")]
@@ -162,7 +162,7 @@ def _offered(request: Request) -> list[str]:
     return [part.strip() for value in values for part in value.split(",")]
 
 
-def _select(_connection: ServerConnection, offered: list[Subprotocol]) -> Subprotocol | None:
+def _select(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     chosen = choose_subprotocol([str(item) for item in offered])
     return Subprotocol(chosen) if chosen else None
 

@@ -25,7 +25,7 @@ YEAR_MAX: Final = 2099
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=enc_hook)
 _plain: Final = msgspec.json.Decoder()
-_FLOAT_FOR_INT: Final = "Expected `int`, got `float`"
+_FLOAT_FOR_INT: Final = re.compile(r"Expected `int( \| null)?`, got `float`")
 _CODES: Final[tuple[tuple[re.Pattern[str], ErrorCode], ...]] = (
     (re.compile(r"Object missing required field"), "OccurrenceConstraintViolation"),
     (re.compile(r"Expected `array` of length >="), "OccurrenceConstraintViolation"),
@@ -55,7 +55,8 @@ def decode(version: Version, action: str, direction: Direction, payload: bytes |
         if action == "DataTransfer":
             check_open_value(getattr(value, "data", None))
     except (msgspec.MsgspecError, ValueError, RecursionError) as defect:
-        raise RemoteProtocolError(_code_of(defect), f"{action}: {defect}") from None
+        text = str(defect).replace(" | null`", "`")
+        raise RemoteProtocolError(_code_of(text), f"{action}: {text}") from None
     return value
 
 
@@ -84,7 +85,7 @@ def _decode_as(kind: type[WireStruct], data: bytes) -> WireStruct:
     try:
         value = _decoder(kind).decode(data)
     except msgspec.ValidationError as defect:
-        if not str(defect).startswith(_FLOAT_FOR_INT):
+        if not _FLOAT_FOR_INT.match(str(defect)):
             raise
         value = _decoder(kind).decode(_encoder.encode(_with_integers(_plain.decode(data))))
     if (check := _year_check(kind)) is not None:
@@ -114,8 +115,7 @@ def _refuse_null(value: Any, *, open_data: bool) -> None:
                 _refuse_null(item, open_data=False)
 
 
-def _code_of(defect: Exception) -> ErrorCode:
-    text = str(defect)
+def _code_of(text: str) -> ErrorCode:
     return next((code for pattern, code in _CODES if pattern.match(text)), "FormatViolation")
 
 

@@ -102,7 +102,7 @@ def parse_frame(data: bytes, *, is_text: bool = True, max_bytes: int = MAX_FRAME
     """
     _check_bytes(data, is_text, max_bytes)
     try:
-        frame = _decoder.decode(data)
+        frame: Frame = _decoder.decode(data)
         if isinstance(frame, CallError | CallResultError):
             check_open_value(frame.details)
         elif memoryview(frame.payload)[0] != _OPEN_BRACE:

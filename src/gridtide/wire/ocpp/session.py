@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Final
 
-import msgspec
-
 from gridtide.wire.ocpp import codec
 from gridtide.wire.ocpp.actions import CONTROL_ACTIONS, TABLES, Role, Version, may_send
+from gridtide.wire.ocpp.admission import SessionSettings, admitted_payload, decode_payload
 from gridtide.wire.ocpp.answers import AnswerCache
 from gridtide.wire.ocpp.boot import BOOT, BootGate, BootState
 from gridtide.wire.ocpp.errors import (
@@ -30,13 +29,13 @@ from gridtide.wire.ocpp.events import (
     CallReceived,
     CloseWanted,
     Event,
+    FailureReason,
     FrameDropped,
     ProtocolViolation,
     SendReceived,
 )
 from gridtide.wire.ocpp.frames import (
     ID_MAX_CHARS,
-    MAX_FRAME_BYTES,
     Call,
     CallError,
     CallResult,
@@ -57,29 +56,6 @@ CLOSE_PROTOCOL_ERROR: Final = 1002
 OUR_FAILURE: Final = "the request could not be processed"
 
 
-class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a session."""
-
-    queue_limit: int = 64
-    """Unsent calls of ours."""
-    control_timeout_s: float = 2.0
-    """Time limit of calls that steer power."""
-    other_timeout_s: float = 30.0
-    stop_wait_s: float = 1.0
-    """How long a waiting stop lets the call in flight go on."""
-    cache_ids: int = 256
-    cache_age_s: float = 600.0
-    open_calls: int = 16
-    """Calls of the peer that may wait for our answer at once."""
-    malformed_limit: int = 10
-    malformed_window_s: float = 60.0
-    max_frame_bytes: int = MAX_FRAME_BYTES
-    handled: frozenset[str] | None = None
-    """Actions answered at all; None: all of the version. Others get NotImplemented."""
-    switched_off: frozenset[str] = frozenset()
-    """Known actions that the operator switched off: NotSupported."""
-
-
 class Session:
     """One connection of a CSMS or a station; see the module's rules."""
 
@@ -97,6 +73,7 @@ class Session:
         self._new_id: Final = new_id
         self._settings: Final = settings or SessionSettings()
         self._boot: Final = BootGate(boot_state)
+        self._gate: Final = self._boot if role == "csms" else None
         self._calls: Final = OutgoingCalls(self._settings.queue_limit, self._settings.stop_wait_s)
         self._answers: Final = AnswerCache(self._settings.cache_ids, self._settings.cache_age_s)
         self._malformed_at_s: deque[float] = deque(maxlen=self._settings.malformed_limit)
@@ -231,7 +208,9 @@ class Session:
     def _on_call(self, frame: Call, now_s: float) -> None:
         seen = self._answers.look_up(frame, now_s)
         if seen == "other_payload":
-            raise self._refusal("OccurrenceConstraintViolation", "message id was used for another message", frame.id)
+            raise RemoteProtocolError(
+                "OccurrenceConstraintViolation", "message id was used for another message", frame.id
+            )
         if seen == "answered":
             self._outbox.append(self._answers.answer_of(frame.id))
             self._events.append(FrameDropped(id=frame.id, reason="duplicate_answered"))
@@ -239,29 +218,13 @@ class Session:
         if seen == "open":
             self._events.append(FrameDropped(id=frame.id, reason="duplicate_open"))
             return
-        payload = self._admitted_payload(frame, now_s)
+        payload = admitted_payload(frame, self.version, self._settings, self._gate, now_s)
         if self._answers.open_count >= self._settings.open_calls:
-            raise self._refusal("GenericError", "too many calls are open", frame.id)
+            raise RemoteProtocolError("GenericError", "too many calls are open", frame.id)
         self._answers.open(frame, now_s)
         self._events.append(
             CallReceived(id=frame.id, action=frame.action, payload=payload, received_at_s=now_s),
         )
-
-    def _admitted_payload(self, frame: Call | Send, now_s: float) -> WireStruct:
-        """The decoded payload of a message that version, role, settings and boot state allow."""
-        action, message_id = frame.action, frame.id
-        pair = TABLES[self.version].get(action)
-        handled = self._settings.handled
-        if pair is None or not may_send(self._peer_role, action) or (handled is not None and action not in handled):
-            raise self._refusal("NotImplemented", f"{action[:64]} is not implemented here", message_id)
-        if action in self._settings.switched_off:
-            raise self._refusal("NotSupported", f"{action} is switched off", message_id)
-        if (pair[1] is None) != isinstance(frame, Send):
-            raise self._refusal("MessageTypeNotSupported", f"{action} does not travel in this message type", message_id)
-        reason = self._boot.refusal(action, now_s) if self.role == "csms" else None
-        if reason is not None:
-            raise self._refusal("SecurityError", reason, message_id)
-        return self._decode(action, "request", frame)
 
     def _on_result(self, frame: CallResult, now_s: float) -> None:
         call = self._calls.settle(frame.id)
@@ -269,7 +232,7 @@ class Session:
             self._drop_answer(frame.id)
             return
         try:
-            payload = self._decode(call.action, "response", frame)
+            payload = decode_payload(self.version, call.action, "response", frame)
         except RemoteProtocolError as defect:
             self._fail(call, "invalid_answer", defect.code, defect.description)
             raise
@@ -298,16 +261,22 @@ class Session:
         if self.version == "2.0.1":
             raise RemoteProtocolError("MessageTypeNotSupported", "message type 6 is 2.1 only", frame.id)
         try:
-            payload = self._admitted_payload(frame, now_s)
+            payload = admitted_payload(frame, self.version, self._settings, self._gate, now_s)
         except RemoteProtocolError as defect:
             raise RemoteProtocolError(defect.code, defect.description, frame.id, "none") from None
         self._events.append(SendReceived(id=frame.id, action=frame.action, payload=payload, received_at_s=now_s))
 
     def _on_defect(self, defect: RemoteProtocolError, now_s: float) -> None:
         """Answer a defect as the protocol allows, fail the call it belongs to, count unreadable frames."""
-        if defect.message_type in (3, 4) and (call := self._calls.settle(defect.message_id)) is not None:
-            self._fail(call, "invalid_answer", defect.code, defect.description)
-        if defect.answer == "call_error":
+        is_stray = False
+        if defect.message_type in (3, 4):
+            call = self._calls.settle(defect.message_id)
+            is_stray = call is None
+            if call is not None:
+                self._fail(call, "invalid_answer", defect.code, defect.description)
+        if is_stray:
+            self._drop_answer(defect.message_id)
+        elif defect.answer == "call_error":
             self._outbox.append(encode_error(defect.message_id, defect.code, defect.description))
         elif defect.answer == "call_result_error" and self.version != "2.0.1":
             self._outbox.append(encode_result_error(defect.message_id, defect.code, defect.description))
@@ -325,27 +294,11 @@ class Session:
             self._events.append(CloseWanted(close_code=CLOSE_PROTOCOL_ERROR, reason="too many unreadable frames"))
 
     # --- small parts ------------------------------------------------------------------------------------------------
-    @property
-    def _peer_role(self) -> Role:
-        return "station" if self.role == "csms" else "csms"
-
-    def _decode(self, action: str, direction: codec.Direction, frame: Call | CallResult | Send) -> WireStruct:
-        try:
-            return codec.decode(self.version, action, direction, frame.payload)
-        except RemoteProtocolError as defect:
-            answers: Final = {Call: "call_error", CallResult: "call_result_error"}
-            raise RemoteProtocolError(
-                defect.code, defect.description, frame.id, answers.get(type(frame), "none")
-            ) from None
-
-    def _refusal(self, code: ErrorCode, description: str, message_id: str) -> RemoteProtocolError:
-        return RemoteProtocolError(code, description, message_id)
-
     def _drop_answer(self, message_id: str) -> None:
         self.dropped_answers += 1
         self._events.append(FrameDropped(id=message_id, reason="unsolicited"))
 
-    def _fail(self, call: OutgoingCall, reason: str, code: str, description: str) -> None:
+    def _fail(self, call: OutgoingCall, reason: FailureReason, code: str, description: str) -> None:
         self._events.append(
             CallFailed(id=call.id, action=call.action, reason=reason, code=code, description=description),
         )

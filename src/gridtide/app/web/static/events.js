@@ -36,7 +36,7 @@ function eventRow() {
   const [when, sign, spoken, title, times, text, code] = [el("time"), el("i", { "aria-hidden": "true" }), el("span", { class: "vh-text" }), el("b"), el("span"), el("span"), el("code")];
   const error = el("p", { class: "error", role: "alert", hidden: true });
   const button = el("button", { type: "button" }, "Seen");
-  const node = el("li", { "data-test": "event-row" }, when, el("div", {}, sign, spoken, title, times, text, code, error), button);
+  const node = el("li", { "data-test": "event-row" }, when, el("div", {}, sign, spoken, title, times, text, " ", code, error), button);
   let current = null;
   button.addEventListener("click", async () => {
     button.disabled = true;

@@ -1,0 +1,164 @@
+"""Puts a site together: plant, stations, CSMS, meter and loop, over memory links (virtual time) or over real sockets."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from itertools import count
+
+from msgspec import Struct
+
+from gridtide.control import site as control
+from gridtide.model.fleet import EvseTable
+from gridtide.run.clock import Clock
+from gridtide.run.credentials import Credentials
+from gridtide.run.csms import Csms, DriverDefault, OnEvent, Provision
+from gridtide.run.emulated_site import EmulatedSite
+from gridtide.run.emulated_station import Dial, EmulatedStation
+from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.modbus import MemoryMeter
+from gridtide.run.net import Link, memory_link
+from gridtide.run.simloop import Trace
+from gridtide.run.site import Carried, SiteService
+from gridtide.run.store import Store
+from gridtide.run.websocket import Greeting, WebSocketLink, dial
+from gridtide.twin.plant import Plant, World
+from gridtide.wire.modbus.registers import Register, RegisterMap
+from gridtide.wire.ocpp.actions import Version
+from gridtide.wire.ocpp.dialects import Dialect
+
+SITE_METER = RegisterMap(
+    "gridtide_site", 1,
+    (Register("power_kw", 0, "int32", unit="W"), Register("import_kwh", 2, "float64", unit="kWh")),
+    source="the emulated meter's own map: signed watts and the import register",
+)  # fmt: skip
+VERSIONS: dict[str, Version] = {"ocpp2.1": "2.1", "ocpp2.0.1": "2.0.1"}
+DIALECTS: dict[Version, Dialect] = {"2.1": "v21_setpoint", "2.0.1": "v201_negative_limit"}
+
+
+class Parts(Struct, frozen=True, eq=False):
+    """A site under way."""
+
+    site: SiteService
+    csms: Csms
+    board: EvidenceBoard
+    plant: EmulatedSite | None
+
+
+def ids(prefix: str) -> Callable[[], str]:
+    """Unique, deterministic message ids."""
+    numbers = count(1)
+    return lambda: f"{prefix}{next(numbers)}"
+
+
+def provisions(table: EvseTable, versions: tuple[Version, ...], rows: range | None = None) -> list[Provision]:
+    """One provisioned station per row, its dialect the natural one of its version."""
+    return [
+        Provision(
+            identity=table.ids[row], rows={1: row}, dialect=DIALECTS[version], discharge_opt_in=version == "2.0.1"
+        )
+        for row, version in zip(rows or range(table.size), versions, strict=True)
+    ]
+
+
+def in_memory(
+    here: World,
+    plant: Plant,
+    settings: control.Settings,
+    store: Store,
+    clock: Clock,
+    *,
+    versions: tuple[Version, ...],
+    period: Callable[[float], tuple[float, float]],
+    state: control.State | None = None,
+    latency_s: float = 0.0,
+    report_s: float = 0.5,
+    tick_offset_s: float = 1e-3,
+    trace: Trace | None = None,
+) -> Parts:
+    """The wire tier: real sessions, codecs and store over in-memory links, on whatever clock the loop has."""
+    board = EvidenceBoard(here.table)
+    csms = Csms(
+        here.table, provisions(here.table, versions), board, store, clock, ids("c"),
+        lease_s=settings.guard.lease_s,
+    )  # fmt: skip
+
+    def to(identity: str, version: Version) -> Dial:
+        async def connect() -> Link:
+            ours, theirs = memory_link(clock, latency_s)
+            served.append(asyncio.ensure_future(csms.serve(identity, version, theirs)))
+            return ours
+
+        return connect
+
+    served: list[asyncio.Task[None]] = []
+    stations = {
+        row: EmulatedStation(
+            name,
+            version,
+            to(name, version),
+            clock,
+            ids(f"s{row}-"),
+            random.Random(row),
+            float(here.table.fallback_kw[row]),
+        )
+        for row, (name, version) in enumerate(zip(here.table.ids, versions, strict=True))
+    }
+    emulated = EmulatedSite(here, plant, stations, clock, period_s=settings.cycle_s, report_s=report_s)
+    meter = MemoryMeter(emulated.meter, SITE_METER, clock)
+    site = SiteService(
+        settings, board, csms, meter, store, clock, period=period, state=state, trace=trace, tick_offset_s=tick_offset_s
+    )
+    return Parts(site, csms, board, emulated)
+
+
+def listener(csms: Csms, credentials: Credentials, on_event: OnEvent, host: str, port: int) -> "OcppListener":
+    """A WebSocket server in front of a CSMS."""
+    return OcppListener(csms, credentials, on_event, host, port)
+
+
+class OcppListener:
+    """Serves authenticated stations; counts and tells refused ones."""
+
+    def __init__(self, csms: Csms, credentials: Credentials, on_event: OnEvent, host: str, port: int) -> None:
+        from gridtide.run.websocket import OcppServer
+
+        self._csms, self._on_event = csms, on_event
+        self.refused = 0
+        self.server = OcppServer(credentials, self._serve, self._refuse, host=host, port=port)
+
+    async def _serve(self, greeting: Greeting, link: WebSocketLink) -> None:
+        await self._csms.serve(greeting.identity, VERSIONS[greeting.version], link)
+
+    def _refuse(self, identity: str, peer: str) -> None:
+        self.refused += 1
+        if self.refused in (1, 10, 100, 1_000) or self.refused % 10_000 == 0:
+            name = identity if len(identity) <= 48 else "?"
+            self._on_event("security", "ocpp", f"Login refused for {name!r} from {peer} ({self.refused} so far).")
+
+
+def socket_stations(
+    table: EvseTable,
+    versions: tuple[Version, ...],
+    passwords: dict[str, str],
+    url: str,
+    clock: Clock,
+    rows: range,
+) -> dict[int, EmulatedStation]:
+    """Emulated stations that dial a real CSMS."""
+
+    def to(identity: str, version: Version) -> Dial:
+        async def connect() -> Link:
+            return await dial(url, identity, passwords[identity], f"ocpp{version}")
+
+        return connect
+
+    return {
+        row: EmulatedStation(
+            table.ids[row], version, to(table.ids[row], version), clock, ids(f"s{row}-"), random.Random(row),
+            float(table.fallback_kw[row]),
+        )
+        for row, version in zip(rows, versions, strict=True)
+    }  # fmt: skip
+
+
+__all__ = ["Carried", "DriverDefault", "Parts", "in_memory", "listener", "provisions", "socket_stations"]

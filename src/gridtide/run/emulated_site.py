@@ -1,0 +1,93 @@
+"""An emulated site: the twin's plant on the clock, its meter, and a real OCPP station in front of every bay."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from gridtide.run.clock import Clock
+from gridtide.run.emulated_station import Car, EmulatedStation
+from gridtide.twin import plant as twin
+from gridtide.twin.plant import Plant, Sample, World
+
+
+class EmulatedSite:
+    """Advances the plant every `period_s` of clock time; stations and meter read from it, setpoints reach it through them."""
+
+    def __init__(
+        self,
+        here: World,
+        plant: Plant,
+        stations: dict[int, EmulatedStation],
+        clock: Clock,
+        *,
+        period_s: float = 0.5,
+        report_s: float = 1.0,
+    ) -> None:
+        self.here, self.plant, self.stations = here, plant, stations
+        self._clock, self._period_s, self._report_every = clock, period_s, max(1, round(report_s / period_s))
+        self._beats = 0
+        self.sample: Sample | None = None
+        self.extra_kw = 0.0
+        """Load thrown on or off by a test, kW."""
+        for row, station in stations.items():
+            if plant.occupant[row] >= 0:
+                station.plug(self._car(row))
+
+    async def run(self) -> None:
+        """Advance for ever, on the clock's grid."""
+        start_s = self._clock.monotonic()
+        while True:
+            self._beats += 1
+            await self._clock.sleep_until(start_s + self._beats * self._period_s)
+            late = int((self._clock.monotonic() - start_s) / self._period_s)
+            self._beats = max(self._beats, late)
+            self.beat()
+
+    def beat(self) -> None:
+        """One advance up to the present instant, then the stations' reports."""
+        now_s = self._clock.wall()
+        if now_s <= self.plant.at_s:
+            return
+        wishes = np.zeros(self.here.table.size)
+        for row, station in self.stations.items():
+            wishes[row] = station.power_wish_kw()
+        self.plant = twin.command(self.here, self.plant, wishes)
+        self.plant, self.sample = twin.advance(self.here, self.plant, now_s)
+        for left in self.sample.left:
+            row = self.here.arrivals[left.arrival].row
+            if row in self.stations:
+                self.stations[row].unplug()
+        for index in self.sample.arrived:
+            row = self.here.arrivals[index].row
+            if row in self.stations:
+                self.stations[row].plug(self._car(row))
+        if self._beats % self._report_every == 0:
+            self._report()
+
+    def _report(self) -> None:
+        if self.sample is None:
+            return
+        reported = twin.fleet_sample(self.here, self.plant, self.sample.power_kw)
+        for row, station in self.stations.items():
+            station.tick()
+            if self.plant.occupant[row] >= 0:
+                net = float(self.plant.taken_kwh[row])
+                station.report(
+                    float(reported.power_kw[row]), float(reported.soc[row]), max(net, 0.0), max(-net, 0.0),
+                    float(reported.temperature_c[row]),
+                )  # fmt: skip
+
+    def meter(self) -> Mapping[str, float]:
+        """The site meter's registers: power and import energy."""
+        power_kw = self.sample.grid_kw if self.sample is not None else math.nan
+        values = {"import_kwh": max(self.plant.ledger.import_kwh, 0.0)}
+        return values if math.isnan(power_kw) else {**values, "power_kw": round(power_kw + self.extra_kw, 3)}
+
+    def _car(self, row: int) -> Car:
+        item = self.here.arrivals[int(self.plant.occupant[row])]
+        return Car(
+            token=f"card-{item.session_id}", capacity_kwh=item.capacity_kwh, soc=float(self.plant.batteries.soc[row]),
+            target_soc=item.target_soc, departs_s=item.told_departs_s, bidirectional=item.may_discharge,
+            charge_kw=float(self.here.table.charge_kw[row]), discharge_kw=float(self.here.table.discharge_kw[row]),
+        )  # fmt: skip

@@ -1,0 +1,316 @@
+"""The site loop: every 500 ms one meter sample becomes a decision, and the decision becomes leases at the stations.
+
+Six hops, two awaits: read, decode, snapshot, decide, encode, send. The loop owns the controller's state, keeps what must survive a
+restart in the store, and is the only caller of `control.site.step` on a running site.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from msgspec import Struct, structs
+
+from gridtide.control import demand_clock, needs, shadow
+from gridtide.control import site as control
+from gridtide.control.dispatch import Override
+from gridtide.model.decision import Decision, MeterSample, Quality, Snapshot
+from gridtide.model.events import BY_CODE
+from gridtide.run.clock import Clock, ScaledClock
+from gridtide.run.csms import Csms
+from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.history import History
+from gridtide.run.simloop import Trace
+from gridtide.run.store import Store, StoredEvent
+from gridtide.wire.modbus.reading import MeterReadError, MeterReading
+
+log = structlog.get_logger(__name__)
+LATENCY_BUDGET_S = 0.2
+OVERRUN_SHARE = 0.8
+"""A scaled clock slows down when a cycle uses more of its period than this."""
+
+
+class Meter(Protocol):
+    """The site meter."""
+
+    async def read(self) -> MeterReading | MeterReadError:
+        """One whole read, or why there is none."""
+
+
+class Limit(Struct, frozen=True):
+    """The run-time setting of the peak target, as stored."""
+
+    limit_kw: float
+    buffer_kw: float
+
+
+class Carried(Struct, frozen=True):
+    """What survives a restart, stored every cycle: the clocks of the running interval, with and without the fleet."""
+
+    site: demand_clock.DemandState
+    building: demand_clock.DemandState
+    at_once: demand_clock.DemandState
+    discharged_kwh: float = 0.0
+
+
+class SiteService:
+    """One running site."""
+
+    def __init__(
+        self,
+        settings: control.Settings,
+        board: EvidenceBoard,
+        csms: Csms,
+        meter: Meter,
+        store: Store,
+        clock: Clock,
+        *,
+        period: Callable[[float], tuple[float, float]],
+        state: control.State | None = None,
+        carried: Carried | None = None,
+        trace: Trace | None = None,
+        tick_offset_s: float = 0.0,
+    ) -> None:
+        self.settings, self.board, self.csms, self.clock, self.store = settings, board, csms, clock, store
+        self._meter, self._period, self._trace, self._offset_s = meter, period, trace, tick_offset_s
+        self.state = state or control.fresh(settings)
+        self.shadow = shadow.fresh(settings.table.size)
+        empty = demand_clock.DemandState()
+        self.carried = carried or Carried(empty, empty, empty)
+        self.history = History(settings.table.size)
+        self.decision: Decision | None = None
+        self.snapshot: Snapshot | None = None
+        self.cycles = self.late_cycles = 0
+        self.wanted_speed = clock.speed if isinstance(clock, ScaledClock) else 1.0
+        self.latencies_s: deque[float] = deque(maxlen=1_000)
+        self._reads: deque[bool] = deque(maxlen=60)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._estop_input = False
+        self._shed_kw: float | None = None
+        self._easy = 0
+        csms.tell(self.note)
+        self._restore()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+    def _restore(self) -> None:
+        """Settings and the running interval from the store."""
+        kept = self.store.settings()
+        if "peak" in kept:
+            limit = msgspec.json.decode(kept["peak"], type=Limit)
+            self._set_limit(limit)
+        latched = kept.get("estop") == b"true"
+        demand = self.state.demand
+        saved = self.store.get_state("demand")
+        if saved is not None and demand.at_s == -math.inf:
+            self.carried = msgspec.json.decode(saved, type=Carried)
+            demand = self.carried.site
+        guard = structs.replace(self.state.guard, estop=latched or self.state.guard.estop)
+        self.state = structs.replace(self.state, demand=demand, guard=guard)
+        self.note("restart", "site", "")
+
+    async def run(self) -> None:
+        """Cycle for ever on the clock's grid. A failure of ours stops every setpoint, then ends the loop."""
+        cycle_s = self.settings.cycle_s
+        start_s, k = self.clock.monotonic(), 0
+        try:
+            while True:
+                k += 1
+                await self.clock.sleep_until(start_s + k * cycle_s + self._offset_s)
+                began_s = self.clock.monotonic()
+                await self.cycle()
+                used_s = self.clock.monotonic() - began_s
+                self._keep_pace(used_s / cycle_s)
+                behind = int((self.clock.monotonic() - start_s - self._offset_s) / cycle_s)
+                if behind > k:
+                    self.late_cycles += behind - k
+                    k = behind
+        except Exception:
+            log.exception("site_loop_failed")
+            self.stop_all()
+            raise
+
+    def stop_all(self) -> None:
+        """Every discharge ends now; charging goes on at the stations' own limits."""
+        if self.decision is not None:
+            zero = self.decision.setpoint_kw * 0.0
+            self.csms.apply(structs.replace(self.decision, setpoint_kw=zero))
+
+    def _keep_pace(self, used: float) -> None:
+        """A scaled clock slows down rather than overrun a cycle, and recovers slowly."""
+        if not isinstance(self.clock, ScaledClock):
+            return
+        if used > OVERRUN_SHARE:
+            self._easy = 0
+            if self.clock.speed > 1.0:
+                self.clock.set_speed(max(1.0, self.clock.speed * 0.8))
+                self.note("speed_reduced", "site", f"Now {self.clock.speed:.1f} times real time.")
+        elif used < 0.3 and self.clock.speed < self.wanted_speed:
+            self._easy += 1
+            if self._easy >= 200:
+                self._easy = 0
+                self.clock.set_speed(min(self.wanted_speed, self.clock.speed * 1.1))
+
+    # --- one cycle --------------------------------------------------------------------------------------------------
+    async def cycle(self) -> None:
+        """Read, decide, send, record."""
+        reading = await self._meter.read()
+        sample = self._sample(reading)
+        mono_s, now_s = self.clock.monotonic(), self.clock.wall()
+        snapshot = Snapshot(
+            mono_s=mono_s, now_s=now_s, meter=sample, fleet=self.board.sample(mono_s),
+            period_start_s=self._period(now_s)[0], estop=self._estop_input,
+            meter_error_rate=self._reads.count(False) / max(len(self._reads), 20), load_shed_kw=self._shed_kw,
+        )  # fmt: skip
+        before = self.state
+        self.state, decision = control.step(before, snapshot, self.settings)
+        self.snapshot, self.decision = snapshot, decision
+        self.csms.apply(decision)
+        self.cycles += 1
+        self._judge_latency(sample)
+        self._record(before, snapshot, decision)
+
+    def _sample(self, reading: MeterReading | MeterReadError) -> MeterSample | None:
+        if isinstance(reading, MeterReadError):
+            self._reads.append(False)
+            return None
+        self._reads.append(True)
+        self._estop_input = bool(reading.flag("estop"))
+        self._shed_kw = reading.values.get("load_shed_kw")
+        power = reading.power_kw
+        if power is None:
+            return MeterSample(reading.monotonic_s, math.nan, Quality.INVALID)
+        return MeterSample(reading.monotonic_s, power, Quality.GOOD, reading.values.get("import_kwh"))
+
+    def _judge_latency(self, sample: MeterSample | None) -> None:
+        if sample is None:
+            return
+        late_s = self.clock.monotonic() - sample.at_s
+        self.latencies_s.append(late_s)
+        if late_s > LATENCY_BUDGET_S:
+            self.note("latency_over_budget", "site", f"{late_s * 1000:.0f} ms from sample to setpoint.")
+
+    def _record(self, before: control.State, snapshot: Snapshot, decision: Decision) -> None:
+        """Clocks of comparison, history, state, events, trace."""
+        good = self.state.meter.at_s > before.meter.at_s
+        power = self.state.meter.recent_kw[-1] if good else None
+        if power is not None:
+            self._compare(before, snapshot, decision, power)
+        why = "" if power is not None else "meter silent"
+        self.history.add(snapshot.now_s, power, decision.uncontrolled_kw if power is not None else None, why)
+        self.history.vehicles(snapshot.now_s, snapshot.fleet)
+        self.history.close(decision.closed, self.settings.interval.length_s)
+        self.store.put_state("demand", msgspec.json.encode(self.carried))
+        for code in decision.events:
+            self.note(code, "site", self._detail(code, decision))
+        if self.cycles % 20 == 0 and power is not None:
+            self.store.put_telemetry(snapshot.now_s, {"site_kw": power, "building_kw": decision.uncontrolled_kw})
+        if self._trace is not None:
+            self._trace.record(snapshot.mono_s, "site", "decision", decision.setpoint_kw.tobytes())
+
+    def _compare(self, before: control.State, snapshot: Snapshot, decision: Decision, power_kw: float) -> None:
+        """What the building alone, and the same vehicles charged at once, would have drawn."""
+        table, interval = self.settings.table, self.settings.interval
+        dt_s = (
+            min(max(snapshot.mono_s - before.at_s, 1e-3), 60.0) if math.isfinite(before.at_s) else self.settings.cycle_s
+        )
+        need = needs.assess(table, snapshot.fleet, self.settings.need, dt_s)
+        self.shadow, shadow_kw = shadow.step(self.shadow, snapshot.fleet, need, table, dt_s)
+        at_s, period_s = self.state.demand.at_s, snapshot.period_start_s
+        building_kw = power_kw - float(snapshot.fleet.power_kw[snapshot.fleet.connected].sum())
+        building_kw = building_kw if math.isfinite(building_kw) else decision.uncontrolled_kw
+        building, _ = demand_clock.advance(self.carried.building, interval, at_s, building_kw, period_start_s=period_s)
+        once, _ = demand_clock.advance(
+            self.carried.at_once, interval, at_s, building_kw + shadow_kw, period_start_s=period_s
+        )
+        given_kw = -float(snapshot.fleet.power_kw.clip(max=0.0)[snapshot.fleet.connected].sum())
+        given_kwh = self.carried.discharged_kwh + (given_kw if math.isfinite(given_kw) else 0.0) * dt_s / 3600.0
+        self.carried = Carried(self.state.demand, building, once, given_kwh)
+
+    def _detail(self, code: str, decision: Decision) -> str:
+        if code == "shaving_started":
+            return f"{decision.discharge_wanted_kw:.0f} kW are wanted of the vehicles."
+        if code in ("failed_shave", "new_peak"):
+            return f"The period's peak is now {self.state.demand.peak_kw:.0f} kW."
+        return ""
+
+    # --- what people do ---------------------------------------------------------------------------------------------
+    async def set_limit(self, limit: Limit, actor: str) -> None:
+        """New limit and buffer, kW: stored and audited first, in force from the next cycle. Raises ValueError."""
+        if not (math.isfinite(limit.limit_kw) and 0.0 < limit.limit_kw <= 100_000.0):
+            raise ValueError(f"limit_kw is {limit.limit_kw}: give a power between 0 and 100000 kW")
+        if not (math.isfinite(limit.buffer_kw) and 0.0 <= limit.buffer_kw < limit.limit_kw):
+            raise ValueError(
+                f"buffer_kw is {limit.buffer_kw}: give a power from 0 up to the limit ({limit.limit_kw} kW)"
+            )
+        old = self.settings.peak
+        await self.store.put_setting("peak", msgspec.json.encode(limit), actor, self.clock.wall())
+        self._set_limit(limit)
+        self.note(
+            "limit_changed", actor, f"From {old.limit_kw:g} to {limit.limit_kw:g} kW, buffer {limit.buffer_kw:g} kW."
+        )
+
+    def _set_limit(self, limit: Limit) -> None:
+        peak = structs.replace(self.settings.peak, limit_kw=limit.limit_kw, buffer_kw=limit.buffer_kw)
+        self.settings = structs.replace(self.settings, peak=peak)
+
+    async def estop(self, actor: str) -> None:
+        """Press the emergency stop: zero in the next cycle, latched beyond restarts."""
+        self.state = structs.replace(self.state, guard=structs.replace(self.state.guard, estop=True))
+        self.note("estop", actor, f"Pressed by {actor}.")
+        await self.store.put_setting("estop", b"true", actor, self.clock.wall())
+
+    async def clear_estop(self, actor: str) -> None:
+        """Clear the emergency stop; raises ValueError while its input is still active."""
+        if self._estop_input:
+            raise ValueError("the emergency stop input is still active: release the button first")
+        await self.store.put_setting("estop", b"false", actor, self.clock.wall())
+        self.state = control.clear_estop(self.state)
+        self.note("estop_cleared", actor, f"Cleared by {actor}.")
+
+    async def override(self, row: int, mode: str, power_kw: float, minutes: float, actor: str) -> None:
+        """Set one vehicle by hand for some minutes; `auto` ends it. Raises ValueError on a bad wish."""
+        if mode not in ("auto", "charge", "hold", "power"):
+            raise ValueError(f"mode is {mode!r}: give auto, charge, hold or power")
+        if not (math.isfinite(power_kw) and math.isfinite(minutes) and 0.0 < minutes <= 1440.0):
+            raise ValueError("power_kw must be a number and minutes between 0 and 1440")
+        others = tuple(o for o in self.settings.overrides if o.row != row)
+        ends_s = self.clock.monotonic() + minutes * 60.0
+        mine = () if mode == "auto" else (Override(row, mode, power_kw, ends_s),)
+        bay = self.settings.table.ids[row]
+        detail = msgspec.json.encode({"evse": bay, "mode": mode, "power_kw": power_kw, "minutes": minutes})
+        await self.store.append_audit(self.clock.wall(), actor, "override", detail)
+        self.settings = structs.replace(self.settings, overrides=(*others, *mine))
+        self.note("override", actor, f"{bay}: {mode}" + (f" {power_kw:g} kW" if mode == "power" else ""))
+
+    def note(self, code: str, source: str, text: str) -> None:
+        """Store an event of the catalogue without making the loop wait."""
+        kind = BY_CODE[code]
+        words = " ".join(part for part in (text, "" if kind.severity == "info" else kind.cure) if part)
+        event = StoredEvent(
+            at_s=self.clock.wall(),
+            code=code,
+            title=kind.title,
+            text=words or kind.cause,
+            severity=kind.severity,
+            source=source,
+        )
+        self._spawn(self.store.add_event(event))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("event_not_stored", error=str(task.exception()))
+
+    async def close(self) -> None:
+        """Stop discharge, let events reach the store."""
+        self.stop_all()
+        await asyncio.gather(*tuple(self._tasks), return_exceptions=True)
+        await self.store.flush()
