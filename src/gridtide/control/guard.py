@@ -246,7 +246,7 @@ def _import_bounds(
 
 
 def _fit(power_kw: Floats, share: Floats, cap_kw: float, order: np.ndarray) -> Floats:
-    """Keep rows in `order` until their `share` of the cap is used up; the rest is cut. A cap that is not a number allows nothing."""
+    """Keep rows in `order` until their `share` of the cap is used up; the rest is cut. A cap of NaN allows nothing."""
     if not cap_kw > 0.0:
         return np.where(share > 0.0, 0.0, power_kw)
     used = power_kw * share

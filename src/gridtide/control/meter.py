@@ -76,10 +76,10 @@ def watch(
         state = _take(state, sample, fleet_kw, rated_kw, settings)
     trouble = _trouble(state, now_s, fleet_kw, rated_kw, error_rate, settings)
     if trouble and trouble != "meter_sign":
-        state = structs.replace(state, good=0 if trouble == "meter_stale" else state.good, lost=True)
+        state = structs.replace(state, good=0, lost=True)
     elif state.good >= settings.good_samples:
         state = structs.replace(state, lost=False)
-    events: tuple[str, ...] = ("meter_invalid",) if invalid and state.had != "meter_invalid" else ()
+    events: tuple[str, ...] = ("meter_invalid",) if invalid and not state.had else ()
     began = math.isfinite(state.at_s)
     if trouble and trouble != state.had and began:
         events = (*events, trouble)

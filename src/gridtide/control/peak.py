@@ -66,6 +66,8 @@ class PeakState(Struct, frozen=True):
     rising_kw: float = 0.0
     """Highest excess of the burst that is running; 0 in calm."""
     active: bool = False
+    away_s: float = 0.0
+    """How long the load has been beyond the calm band, on one side: + above, - below."""
 
 
 class LoadNow(Struct, frozen=True):
@@ -117,12 +119,18 @@ def step(
 
 
 def _learn(state: PeakState, load_kw: float, dt_s: float, settings: PeakSettings) -> PeakState:
-    """Running mean, variance and burst height of the load; a burst moves the mean only by its share of the time constant."""
+    """Running mean, variance and burst height of the load; a burst moves the mean only by its share of the time constant.
+
+    What lasts longer than a burst may last is the load's new level.
+    """
     if math.isnan(state.mean_kw):
         return PeakState(mean_kw=load_kw)
     share = 1.0 - math.exp(-dt_s / settings.mean_s)
     above = load_kw - state.mean_kw
     calm_kw = max(2.5 * math.sqrt(state.variance), settings.calm_share * state.mean_kw)
+    away_s = _away_s(state.away_s, above, calm_kw, dt_s)
+    if abs(away_s) > settings.reserve_s:
+        return structs.replace(state, mean_kw=load_kw, rising_kw=0.0, away_s=0.0)
     step_kw = min(max(above, -calm_kw), calm_kw)
     mean = state.mean_kw + share * step_kw
     variance = (1.0 - share) * (state.variance + share * step_kw * step_kw)
@@ -136,7 +144,15 @@ def _learn(state: PeakState, load_kw: float, dt_s: float, settings: PeakSettings
         height += weight * off
         height_var = (0.3 * rising) ** 2 if first else (1.0 - weight) * (height_var + weight * off * off)
         rising = 0.0
-    return PeakState(mean, variance, height, height_var, rising, state.active)
+    return PeakState(mean, variance, height, height_var, rising, state.active, away_s)
+
+
+def _away_s(before_s: float, above_kw: float, calm_kw: float, dt_s: float) -> float:
+    """Time beyond the calm band on the side of now, signed; 0 within."""
+    if abs(above_kw) <= calm_kw:
+        return 0.0
+    side = math.copysign(1.0, above_kw)
+    return side * (dt_s + (abs(before_s) if before_s * side > 0.0 else 0.0))
 
 
 def _burst_kw(state: PeakState, settings: PeakSettings) -> float:

@@ -4,11 +4,25 @@ A live site cannot be run twice; this shadow books, beside the real thing, the e
 demand clock, and the difference of the two is what the fleet saved.
 """
 
+import math
+
 import numpy as np
 from msgspec import Struct
 
+from gridtide.control import demand_clock
+from gridtide.control.demand_clock import DemandState
 from gridtide.control.needs import Needs
+from gridtide.model.demand import DemandInterval
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats
+
+
+class Carried(Struct, frozen=True):
+    """The three clocks of a period: the site as it is, the building alone, and all charged at once; plain numbers, storable."""
+
+    site: DemandState = DemandState()
+    building: DemandState = DemandState()
+    at_once: DemandState = DemandState()
+    discharged_kwh: float = 0.0
 
 
 class ShadowState(Struct, frozen=True, eq=False):
@@ -34,3 +48,35 @@ def step(
     known = np.where(np.isnan(left), 0.0, left)
     charged = np.minimum(known, table.charge_kw * dt_s / 3600.0)
     return ShadowState(left - charged, fleet.connected), float(charged.sum()) * 3600.0 / dt_s
+
+
+def compare(
+    state: ShadowState,
+    carried: Carried,
+    site: DemandState,
+    power_kw: float,
+    fleet: FleetSample,
+    needs: Needs,
+    table: EvseTable,
+    interval: DemandInterval,
+    period_start_s: float,
+    dt_s: float,
+) -> tuple[ShadowState, Carried]:
+    """Advance the clocks of comparison to where the site's own clock is; `power_kw` is the metered import."""
+    after, shadow_kw = step(state, fleet, needs, table, dt_s)
+    known = np.where(np.isfinite(fleet.power_kw) & fleet.connected, fleet.power_kw, 0.0)
+    building_kw = power_kw - float(known.sum())
+    given_kwh = -float(np.minimum(known, 0.0).sum()) * dt_s / 3600.0
+    gap_s = max(5.0, 2.5 * dt_s)
+    building, _ = demand_clock.advance(
+        carried.building, interval, site.at_s, building_kw, gap_s=gap_s, period_start_s=period_start_s
+    )
+    at_once, _ = demand_clock.advance(
+        carried.at_once, interval, site.at_s, building_kw + shadow_kw, gap_s=gap_s, period_start_s=period_start_s
+    )
+    given = (
+        carried.discharged_kwh
+        if period_start_s <= carried.site.period_start_s or not math.isfinite(period_start_s)
+        else 0.0
+    )
+    return after, Carried(site, building, at_once, given + given_kwh)

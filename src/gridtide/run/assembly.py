@@ -11,16 +11,16 @@ from gridtide.control import site as control
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.credentials import Credentials
-from gridtide.run.csms import Csms, DriverDefault, OnEvent, Provision
+from gridtide.run.csms import Csms, OnEvent, Provision
 from gridtide.run.emulated_site import EmulatedSite
 from gridtide.run.emulated_station import Dial, EmulatedStation
 from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link, memory_link
 from gridtide.run.simloop import Trace
-from gridtide.run.site import Carried, SiteService
+from gridtide.run.site import SiteService
 from gridtide.run.store import Store
-from gridtide.run.websocket import Greeting, WebSocketLink, dial
+from gridtide.run.websocket import Greeting, OcppServer, WebSocketLink, dial
 from gridtide.twin.plant import Plant, World
 from gridtide.wire.modbus.registers import Register, RegisterMap
 from gridtide.wire.ocpp.actions import Version
@@ -111,17 +111,10 @@ def in_memory(
     return Parts(site, csms, board, emulated)
 
 
-def listener(csms: Csms, credentials: Credentials, on_event: OnEvent, host: str, port: int) -> "OcppListener":
-    """A WebSocket server in front of a CSMS."""
-    return OcppListener(csms, credentials, on_event, host, port)
-
-
 class OcppListener:
     """Serves authenticated stations; counts and tells refused ones."""
 
     def __init__(self, csms: Csms, credentials: Credentials, on_event: OnEvent, host: str, port: int) -> None:
-        from gridtide.run.websocket import OcppServer
-
         self._csms, self._on_event = csms, on_event
         self.refused = 0
         self.server = OcppServer(credentials, self._serve, self._refuse, host=host, port=port)
@@ -159,6 +152,3 @@ def socket_stations(
         )
         for row, version in zip(rows, versions, strict=True)
     }  # fmt: skip
-
-
-__all__ = ["Carried", "DriverDefault", "Parts", "in_memory", "listener", "provisions", "socket_stations"]

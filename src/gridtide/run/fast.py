@@ -63,11 +63,12 @@ def controlled(
     storage: tuple[StationaryBattery, ...] = (),
     period_start: Callable[[float], float] = lambda _: 0.0,
     state: site.State | None = None,
-    on_step: Callable[[Snapshot, Decision], None] | None = None,
+    on_step: Callable[[Snapshot, Decision, site.State], None] | None = None,
+    plant: Plant | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Run plant and controller from `start_s` to `end_s` (UTC epoch s) in steps of `step_s`."""
-    plant = twin.start(here, start_s, storage)
+    plant = plant or twin.start(here, start_s, storage)
     state = state or site.fresh(settings)
     steps = round((end_s - start_s) / step_s)
     log = _Log(steps, here.table.size, step_s)
@@ -84,7 +85,7 @@ def controlled(
         plant = twin.command(here, plant, decision.setpoint_kw)
         log.add(k, sample, plant, decision.events)
         if on_step is not None:
-            on_step(snapshot, decision)
+            on_step(snapshot, decision, state)
     return Run(
         step_s=step_s, start_s=start_s, grid_kw=log.grid, building_kw=log.building, left=tuple(log.left), plant=plant,
         events=log.events, soc=log.soc, fan_every=log.fan_every, state=state,

@@ -14,9 +14,10 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
-from gridtide.control import demand_clock, needs, shadow
+from gridtide.control import needs, shadow
 from gridtide.control import site as control
 from gridtide.control.dispatch import Override
+from gridtide.control.shadow import Carried, ShadowState
 from gridtide.model.decision import Decision, MeterSample, Quality, Snapshot
 from gridtide.model.events import BY_CODE
 from gridtide.run.clock import Clock, ScaledClock
@@ -47,15 +48,6 @@ class Limit(Struct, frozen=True):
     buffer_kw: float
 
 
-class Carried(Struct, frozen=True):
-    """What survives a restart, stored every cycle: the clocks of the running interval, with and without the fleet."""
-
-    site: demand_clock.DemandState
-    building: demand_clock.DemandState
-    at_once: demand_clock.DemandState
-    discharged_kwh: float = 0.0
-
-
 class SiteService:
     """One running site."""
 
@@ -71,16 +63,17 @@ class SiteService:
         period: Callable[[float], tuple[float, float]],
         state: control.State | None = None,
         carried: Carried | None = None,
+        shadow_state: ShadowState | None = None,
+        history: History | None = None,
         trace: Trace | None = None,
         tick_offset_s: float = 0.0,
     ) -> None:
         self.settings, self.board, self.csms, self.clock, self.store = settings, board, csms, clock, store
         self._meter, self._period, self._trace, self._offset_s = meter, period, trace, tick_offset_s
         self.state = state or control.fresh(settings)
-        self.shadow = shadow.fresh(settings.table.size)
-        empty = demand_clock.DemandState()
-        self.carried = carried or Carried(empty, empty, empty)
-        self.history = History(settings.table.size)
+        self.shadow = shadow_state or shadow.fresh(settings.table.size)
+        self.carried = carried or Carried()
+        self.history = history or History(settings.table.size)
         self.decision: Decision | None = None
         self.snapshot: Snapshot | None = None
         self.cycles = self.late_cycles = 0
@@ -197,7 +190,7 @@ class SiteService:
         good = self.state.meter.at_s > before.meter.at_s
         power = self.state.meter.recent_kw[-1] if good else None
         if power is not None:
-            self._compare(before, snapshot, decision, power)
+            self._compare(before, snapshot, power)
         why = "" if power is not None else "meter silent"
         self.history.add(snapshot.now_s, power, decision.uncontrolled_kw if power is not None else None, why)
         self.history.vehicles(snapshot.now_s, snapshot.fleet)
@@ -210,24 +203,16 @@ class SiteService:
         if self._trace is not None:
             self._trace.record(snapshot.mono_s, "site", "decision", decision.setpoint_kw.tobytes())
 
-    def _compare(self, before: control.State, snapshot: Snapshot, decision: Decision, power_kw: float) -> None:
+    def _compare(self, before: control.State, snapshot: Snapshot, power_kw: float) -> None:
         """What the building alone, and the same vehicles charged at once, would have drawn."""
-        table, interval = self.settings.table, self.settings.interval
-        dt_s = (
-            min(max(snapshot.mono_s - before.at_s, 1e-3), 60.0) if math.isfinite(before.at_s) else self.settings.cycle_s
-        )
-        need = needs.assess(table, snapshot.fleet, self.settings.need, dt_s)
-        self.shadow, shadow_kw = shadow.step(self.shadow, snapshot.fleet, need, table, dt_s)
-        at_s, period_s = self.state.demand.at_s, snapshot.period_start_s
-        building_kw = power_kw - float(snapshot.fleet.power_kw[snapshot.fleet.connected].sum())
-        building_kw = building_kw if math.isfinite(building_kw) else decision.uncontrolled_kw
-        building, _ = demand_clock.advance(self.carried.building, interval, at_s, building_kw, period_start_s=period_s)
-        once, _ = demand_clock.advance(
-            self.carried.at_once, interval, at_s, building_kw + shadow_kw, period_start_s=period_s
-        )
-        given_kw = -float(snapshot.fleet.power_kw.clip(max=0.0)[snapshot.fleet.connected].sum())
-        given_kwh = self.carried.discharged_kwh + (given_kw if math.isfinite(given_kw) else 0.0) * dt_s / 3600.0
-        self.carried = Carried(self.state.demand, building, once, given_kwh)
+        settings = self.settings
+        dt_s = snapshot.mono_s - before.at_s
+        dt_s = dt_s if 0.0 < dt_s < 60.0 else settings.cycle_s
+        need = needs.assess(settings.table, snapshot.fleet, settings.need, dt_s)
+        self.shadow, self.carried = shadow.compare(
+            self.shadow, self.carried, self.state.demand, power_kw, snapshot.fleet, need, settings.table,
+            settings.interval, snapshot.period_start_s, dt_s,
+        )  # fmt: skip
 
     def _detail(self, code: str, decision: Decision) -> str:
         if code == "shaving_started":
@@ -237,15 +222,13 @@ class SiteService:
         return ""
 
     # --- what people do ---------------------------------------------------------------------------------------------
-    async def set_limit(self, limit: Limit, actor: str) -> None:
+    async def set_limit(self, limit_kw: float, buffer_kw: float, actor: str) -> None:
         """New limit and buffer, kW: stored and audited first, in force from the next cycle. Raises ValueError."""
-        if not (math.isfinite(limit.limit_kw) and 0.0 < limit.limit_kw <= 100_000.0):
-            raise ValueError(f"limit_kw is {limit.limit_kw}: give a power between 0 and 100000 kW")
-        if not (math.isfinite(limit.buffer_kw) and 0.0 <= limit.buffer_kw < limit.limit_kw):
-            raise ValueError(
-                f"buffer_kw is {limit.buffer_kw}: give a power from 0 up to the limit ({limit.limit_kw} kW)"
-            )
-        old = self.settings.peak
+        if not (math.isfinite(limit_kw) and 0.0 < limit_kw <= 100_000.0):
+            raise ValueError(f"limit_kw is {limit_kw}: give a power between 0 and 100000 kW")
+        if not (math.isfinite(buffer_kw) and 0.0 <= buffer_kw < limit_kw):
+            raise ValueError(f"buffer_kw is {buffer_kw}: give a power from 0 up to the limit ({limit_kw} kW)")
+        old, limit = self.settings.peak, Limit(limit_kw, buffer_kw)
         await self.store.put_setting("peak", msgspec.json.encode(limit), actor, self.clock.wall())
         self._set_limit(limit)
         self.note(

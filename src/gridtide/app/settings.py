@@ -1,0 +1,250 @@
+"""The sections of a site file: every setting with its unit, bounds and default. `docs/formats.md` shows a whole file."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Kw = Annotated[float, Meta(ge=0.0, le=50_000.0)]
+SomeKw = Annotated[float, Meta(gt=0.0, le=50_000.0)]
+StationKw = Annotated[float, Meta(ge=0.0, le=1_000.0)]
+SomeStationKw = Annotated[float, Meta(gt=0.0, le=1_000.0)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+SomeShare = Annotated[float, Meta(gt=0.0, le=1.0)]
+Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Name = Annotated[str, Meta(pattern=r"[^\x00-\x1f]{1,100}", extra={"cure": "give a text of 1 to 100 characters"})]
+StationId = Annotated[
+    str,
+    Meta(
+        pattern=r"[A-Za-z0-9_.:*|@=-]{1,48}",
+        extra={"cure": 'give at most 48 letters, digits or - _ . : without spaces, as "bay" (an OCPP identity)'},
+    ),
+]
+File = Annotated[str, Meta(pattern=r"[^\x00]{1,1000}", extra={"cure": 'give the path of a file, or "builtin:..."'})]
+ClockTime = Annotated[
+    str, Meta(pattern=r"([01]\d|2[0-3]):[0-5]\d", extra={"cure": 'give a clock time in quotes, as "17:30"'})
+]
+Address = Annotated[
+    str,
+    Meta(
+        pattern=r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}",
+        extra={"cure": 'give address and port in quotes, as "127.0.0.1:8080"'},
+    ),
+]
+
+
+class Site(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[site]`: what the place is called and whose clock it follows."""
+
+    name: Name
+    timezone: Name = "UTC"
+    """IANA name, as "Europe/Berlin"."""
+
+
+class Grid(Struct, frozen=True, kw_only=True):
+    """`[grid]`: hard limits of the connection."""
+
+    transformer_kw: SomeKw
+    """Highest import."""
+    import_margin_kw: Kw = 10.0
+    """Planned import never falls below it, unless export is allowed."""
+    export_kw: Kw = 0.0
+    """Allowed export."""
+    static_building_kw: Kw = 0.0
+    """Worst-case building load, assumed while the meter is lost."""
+    phase_fuse_a: Annotated[float, Meta(ge=0.0, le=10_000.0)] = 0.0
+    """Fuse per phase of the charging circuits; 0 is no such limit."""
+    phase_v: Annotated[float, Meta(ge=90.0, le=300.0)] = 230.0
+    """Voltage between phase and neutral."""
+
+
+class Demand(Struct, frozen=True, kw_only=True):
+    """`[demand]`: the interval whose average is billed."""
+
+    interval_s: Annotated[int, Meta(ge=60, le=3600)] = 900
+    sub_intervals: Annotated[int, Meta(ge=1, le=60)] = 1
+    """1: blocks; 3: a window of three sub-intervals that moves by one."""
+
+
+class Peak(Struct, frozen=True, kw_only=True):
+    """`[peak]`: what the fleet holds."""
+
+    limit_kw: SomeKw
+    """No billed interval shall end above it."""
+    mode: Literal["budget", "threshold", "off"] = "budget"
+    buffer_kw: Kw = 50.0
+    """Vehicles may give only while the site takes more than limit less buffer."""
+    margin: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.008
+    """Share of an interval's energy that is kept unused."""
+    ratchet: Share = 0.0
+    """Share of earlier peaks that is billed anyway."""
+
+
+class Vehicles(Struct, frozen=True, kw_only=True):
+    """`[vehicles]`: what may be done with a driver's battery. Charge is a share, 0..1."""
+
+    floor_soc: Share = 0.20
+    """Never discharged below."""
+    window_low_soc: Share = 0.40
+    """Shaving leaves at least this."""
+    window_high_soc: Share = 0.80
+    """Vehicles are not charged above it for shaving."""
+    reserve_s: Seconds = 900.0
+    """Time to spare below which charging goes before the peak."""
+    give_reserve_s: Seconds = 2700.0
+    """A vehicle gives only with at least this much time to spare."""
+    wear_per_kwh: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.06
+    """Battery wear per discharged kWh, in the tariff's currency."""
+
+
+class Driver(Struct, frozen=True, kw_only=True):
+    """`[[drivers.token]]`: what is assumed of one driver whose car tells nothing."""
+
+    id_token: Name
+    departure: ClockTime | None = None
+    energy_kwh: Annotated[float, Meta(ge=0.0, le=500.0)] | None = None
+    minimum_soc: Share | None = None
+
+
+class Drivers(Struct, frozen=True, kw_only=True):
+    """`[drivers]`: what is assumed of a driver whose car tells nothing."""
+
+    departure: ClockTime = "17:30"
+    energy_kwh: Annotated[float, Meta(ge=0.0, le=500.0)] = 15.0
+    """Wanted until departure."""
+    minimum_soc: Share = 0.5
+    """Wanted at departure where the charge is known."""
+    token: tuple[Driver, ...] = ()
+
+
+class Station(Struct, frozen=True, kw_only=True):
+    """`[[stations]]`: one charging station, or `count` alike. Powers are magnitudes at the AC side."""
+
+    id: StationId
+    """Identity on OCPP; with `count` the stations are id-1, id-2, ..."""
+    charge_kw: SomeStationKw
+    discharge_kw: StationKw = 0.0
+    """0: this station only charges."""
+    count: Annotated[int, Meta(ge=1, le=5_000)] | None = None
+    name: str = ""
+    current: Literal["ac", "dc"] = "ac"
+    """Of the plug: an AC station has a least current, a DC one a least power."""
+    phases: Literal[1, 3] = 3
+    phase: Literal["all", "L1", "L2", "L3", "rotate"] | None = None
+    """Where a single-phase station is connected; "rotate": L1, L2, L3, L1, ... (the default with one phase)."""
+    least_a: Annotated[float, Meta(ge=0.0, le=63.0)] = 6.0
+    """AC: least current other than zero."""
+    step_a: Annotated[float, Meta(ge=0.0, le=16.0)] = 0.0
+    """AC: step of the current; 0 is continuous."""
+    least_kw: StationKw = 0.5
+    """DC: least power other than zero."""
+    efficiency: SomeShare = 0.94
+    """One way, meter to battery."""
+    ramp_kw_per_s: SomeStationKw | None = None
+    """Without it: full power within a second."""
+    hold_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 60.0
+    """Least time between one change of direction and the next."""
+    fallback_kw: StationKw = 0.0
+    """What it charges with while it is silent."""
+    group: str = ""
+    """Name of a `[[groups]]` table."""
+    dialect: Literal["refuse", "v21_setpoint", "v21_dynamic", "v201_negative_limit"] = "refuse"
+    """How a discharge is asked for; "refuse" never does."""
+    ocpp: Literal["2.0.1", "2.1"] = "2.0.1"
+    password_file: str = ""
+    """File (mode 0600) with the station's password."""
+    model: Literal["fast", "measured_v2g"] = "measured_v2g"
+    """How the simulated station follows its setpoint."""
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """`[[groups]]`: a circuit, feeder or transformer that several stations share."""
+
+    name: Name
+    limit_kw: SomeKw
+
+
+class Battery(Struct, frozen=True, kw_only=True):
+    """`[battery]`: a stationary battery beside the vehicles."""
+
+    capacity_kwh: Annotated[float, Meta(gt=0.0, le=100_000.0)]
+    charge_kw: SomeKw
+    discharge_kw: SomeKw
+    id: StationId = "battery"
+    efficiency: SomeShare = 0.96
+    start_soc: Share = 0.5
+    group: str = ""
+    model: Literal["fast", "measured_v2g"] = "fast"
+
+
+class Meter(Struct, frozen=True, kw_only=True):
+    """`[meter]`: the Modbus meter at the connection point; further keys make its register map."""
+
+    host: Name
+    port: Port = 502
+    poll_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.5
+    stale_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 1.0
+    """Age after which the meter counts as lost."""
+
+
+Align = Literal["weekday", "none"]
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    """`[load]`: the building's load, for studies and for the demonstration."""
+
+    file: File = "builtin:load"
+    scale: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0
+    """Factor on every value: 0.001 for a file in W."""
+    texture: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.03
+    """Noise within an interval, share of the power; the interval's mean stays."""
+    bursts_per_h: Annotated[float, Meta(ge=0.0, le=60.0)] = 2.0
+    """Short bursts to 12 % of the power."""
+    align: Align = "weekday"
+    """"weekday": data of another year is moved by whole weeks; "none": only the same instants are used."""
+
+
+class Pv(Struct, frozen=True, kw_only=True):
+    """`[pv]`: generation behind the meter, kW >= 0."""
+
+    file: File
+    scale: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0
+    align: Align = "weekday"
+
+
+class Sessions(Struct, frozen=True, kw_only=True):
+    """`[sessions]`: charging sessions as they were recorded."""
+
+    file: File = "builtin:sessions"
+
+
+class TariffFile(Struct, frozen=True, kw_only=True):
+    """`[tariff]`: what energy and demand cost."""
+
+    file: File = "builtin:tariff"
+
+
+class Study(Struct, frozen=True, kw_only=True):
+    """`[study]`: what `gridtide simulate` runs unless options say otherwise."""
+
+    start: date = date(2019, 5, 1)
+    """First day, local time."""
+    days: Annotated[int, Meta(ge=1, le=366)] = 31
+    step_s: Annotated[int, Meta(ge=1, le=900)] = 60
+    seed: Annotated[int, Meta(ge=0, le=2**31)] = 1
+    """Of what data does not tell: battery sizes, charge at arrival, noise of the load."""
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """`[server]`: where the page and the stations find us."""
+
+    web: Address = "127.0.0.1:8080"
+    ocpp: Address = "127.0.0.1:9000"
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """`[store]`: where everything is kept."""
+
+    path: File = "gridtide.db"
+    """Relative to the site file."""
