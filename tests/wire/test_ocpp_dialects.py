@@ -54,12 +54,18 @@ RECORDED: dict[str, list[str]] = {
 
 
 def agreed(dialect: Dialect, version: Version, **options: Any) -> StationDialect:
-    given = {"is_discharge_authorised": True, "is_underlay_accepted": True} | options
+    given: dict[str, Any] = {"is_discharge_authorised": True, "is_underlay_accepted": True} | options
     return StationDialect(version=version, dialect=dialect, **given)
 
 
 def wanted(power_kw: float, **options: Any) -> Setpoint:
-    given = {"lease_s": 5, "now": NOON, "evse_id": 1, "profile_id": 71, "transaction_id": "t-1"} | options
+    given: dict[str, Any] = {
+        "lease_s": 5,
+        "now": NOON,
+        "evse_id": 1,
+        "profile_id": 71,
+        "transaction_id": "t-1",
+    } | options
     return Setpoint(power_kw=power_kw, **given)
 
 
@@ -198,7 +204,7 @@ def install(translation: Translation, at: datetime = NOON) -> list[InstalledProf
 
 
 def at_s(seconds: float, **options: Any) -> Running:
-    given = {"evse_id": 1, "transaction_id": "t-1", "started_at": NOON - timedelta(hours=1)} | options
+    given: dict[str, Any] = {"evse_id": 1, "transaction_id": "t-1", "started_at": NOON - timedelta(hours=1)} | options
     return Running(now=NOON + timedelta(seconds=seconds), **given)
 
 
@@ -237,7 +243,7 @@ def profile_21(purpose: Any, level: int, limit: float, **options: Any) -> v21.Ch
     period = v21.ChargingSchedulePeriodType(startPeriod=0, limit=limit, **period_options)
     periods = (period, *options.pop("more", ()))
     schedule = v21.ChargingScheduleType(id=1, chargingSchedulePeriod=periods, **schedule_options)
-    given = {"id": level + 100, "chargingProfileKind": "Relative"} | options
+    given: dict[str, Any] = {"id": level + 100, "chargingProfileKind": "Relative"} | options
     return v21.ChargingProfileType(
         stackLevel=level, chargingProfilePurpose=purpose, chargingSchedule=(schedule,), **given
     )

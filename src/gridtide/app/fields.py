@@ -69,6 +69,8 @@ class Fields:
             return field.default
         if field.default_factory is not NODEFAULT:
             return field.default_factory()
+        if isinstance(kind, inspect.StructType):
+            return self.read(kind.cls, {}, path)
         self.tell(path, None, f"is missing: {extra.get('cure') or _cure(kind, None, str(path[-1]))}")
         return self._stand_in(kind, path)
 

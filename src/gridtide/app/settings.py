@@ -34,11 +34,11 @@ Address = Annotated[
 ]
 
 
-class Site(Struct, frozen=True, forbid_unknown_fields=True):
+class Site(Struct, frozen=True, kw_only=True):
     """`[site]`: what the place is called and whose clock it follows."""
 
     name: Name
-    timezone: Name = "UTC"
+    timezone: Name
     """IANA name, as "Europe/Berlin"."""
 
 
@@ -248,3 +248,25 @@ class Store(Struct, frozen=True, kw_only=True):
 
     path: File = "gridtide.db"
     """Relative to the site file."""
+
+
+class SiteFile(Struct, frozen=True, kw_only=True):
+    """A whole site file."""
+
+    site: Site
+    grid: Grid
+    peak: Peak
+    stations: tuple[Station, ...]
+    demand: Demand = Demand()
+    vehicles: Vehicles = Vehicles()
+    drivers: Drivers = Drivers()
+    groups: tuple[Group, ...] = ()
+    battery: Battery | None = None
+    meter: Meter | None = None
+    load: Load = Load()
+    pv: Pv | None = None
+    sessions: Sessions = Sessions()
+    tariff: TariffFile = TariffFile()
+    study: Study = Study()
+    server: Server = Server()
+    store: Store = Store()

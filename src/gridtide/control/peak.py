@@ -121,7 +121,7 @@ def step(
 def _learn(state: PeakState, load_kw: float, dt_s: float, settings: PeakSettings) -> PeakState:
     """Running mean, variance and burst height of the load; a burst moves the mean only by its share of the time constant.
 
-    What lasts longer than a burst may last is the load's new level.
+    What lasts twice as long as a burst may last is the load's new level.
     """
     if math.isnan(state.mean_kw):
         return PeakState(mean_kw=load_kw)
@@ -129,7 +129,7 @@ def _learn(state: PeakState, load_kw: float, dt_s: float, settings: PeakSettings
     above = load_kw - state.mean_kw
     calm_kw = max(2.5 * math.sqrt(state.variance), settings.calm_share * state.mean_kw)
     away_s = _away_s(state.away_s, above, calm_kw, dt_s)
-    if abs(away_s) > settings.reserve_s:
+    if abs(away_s) > 2.0 * settings.reserve_s:
         return structs.replace(state, mean_kw=load_kw, rising_kw=0.0, away_s=0.0)
     step_kw = min(max(above, -calm_kw), calm_kw)
     mean = state.mean_kw + share * step_kw

@@ -83,8 +83,9 @@ def _is_dead(item: InstalledProfile, running: Running) -> bool:
     profile = item.profile
     if profile.validTo is not None and running.now >= profile.validTo:
         return True
-    if profile.chargingProfilePurpose == "TxProfile" and item.evse_id == running.evse_id:
-        return profile.transactionId != running.transaction_id
+    is_mine = profile.chargingProfilePurpose == "TxProfile" and item.evse_id == running.evse_id
+    if is_mine and profile.transactionId != running.transaction_id:
+        return True
     is_final = isinstance(profile, v21.ChargingProfileType) and profile.invalidAfterOfflineDuration is True
     return is_final and _is_offline_too_long(profile, running)
 

@@ -1,0 +1,234 @@
+"""The routes of the page's contract under /api/v1, as thin as they can be: ask the port, translate its refusals."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import msgspec
+from litestar import Request, Router, get, post
+from litestar.datastructures import Cookie, State
+from litestar.exceptions import ClientException, NotFoundException, ServiceUnavailableException
+from litestar.params import Dependency, Parameter
+from litestar.response import Redirect, Stream
+from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER
+from msgspec import Meta, Struct
+
+from gridtide.app.web.auth import COOKIE, SESSION_LIFE_S, Access, Refused
+from gridtide.app.web.gate import asked
+from gridtide.app.web.port import OverrideMode, SitePort, Window
+from gridtide.model.view import PowerView, SiteView, VehicleView
+from gridtide.run.pace import Streams, paced
+from gridtide.run.store_rows import EARLIEST_S, INT64_MAX, LATEST_S
+
+Site = Annotated[SitePort, Dependency(skip_validation=True)]
+Doors = Annotated[Access, Dependency(skip_validation=True)]
+Open = Annotated[Streams, Dependency(skip_validation=True)]
+Actor = Annotated[str, Dependency()]
+AnyRequest = Request[None, None, State]
+Instant = Annotated[float | None, Parameter(ge=EARLIEST_S, lt=LATEST_S)]
+STREAM_PERIOD_S = 1.0 / 3.0
+_LAST_S = 3600.0
+
+
+class PeakWish(Struct, frozen=True, forbid_unknown_fields=True):
+    """New peak limit and buffer, kW."""
+
+    limit_kw: Annotated[float, Meta(gt=0.0, le=100_000.0)]
+    buffer_kw: Annotated[float, Meta(ge=0.0, le=100_000.0)]
+
+
+class OverrideWish(Struct, frozen=True, forbid_unknown_fields=True):
+    """One EVSE by hand: `power_kw` (+ charges, - gives) only counts in mode `power`; `auto` ends the override."""
+
+    mode: OverrideMode
+    power_kw: Annotated[float, Meta(ge=-100_000.0, le=100_000.0)] | None = None
+    minutes: Annotated[float, Meta(gt=0.0, le=1440.0)] = 60.0
+
+
+class Done(Struct, frozen=True):
+    """A wish that was granted; `changed` is False where it was so before."""
+
+    changed: bool = True
+
+
+class Probe(Struct, frozen=True):
+    """Answer to a health probe."""
+
+    status: str
+
+
+class AuditLine(Struct, frozen=True):
+    """One audited change."""
+
+    id: int
+    at_s: float
+    actor: str
+    action: str
+    detail: object
+    hash: str
+    """SHA-256 over the previous entry's hash and this entry."""
+
+
+class TelemetryView(Struct, frozen=True):
+    """A stored series: (UTC epoch s, value), ascending; the unit is in its name."""
+
+    series: str
+    points: tuple[tuple[float, float], ...]
+
+
+@contextmanager
+def wishes() -> Iterator[None]:
+    """The port's refusals as HTTP errors; only around calls of the port, so that a fault of ours is never called the client's."""
+    try:
+        yield
+    except ValueError as error:
+        raise ClientException(str(error)) from error
+    except KeyError as error:
+        raise NotFoundException(str(error.args[0]) if error.args else "There is no such thing here.") from error
+
+
+def _full_id(evse_id: str, evse: str | None) -> str:
+    """An EVSE's id, which may hold one slash ("cs03/1"), out of its one or two parts of the path."""
+    return evse_id if evse is None else f"{evse_id}/{evse}"
+
+
+# --- reads ----------------------------------------------------------------------------------------------------------
+@get("/view")
+async def view(port: Site) -> SiteView:
+    """The whole page but the chart history."""
+    return port.view()
+
+
+@get("/stream", media_type="text/event-stream")
+async def stream(port: Site, streams: Open) -> Stream:
+    """Server-sent events: `view` with a SiteView about three times a second, if there is a new one."""
+    if streams.full:
+        raise ServiceUnavailableException("Too many pages are open; close one.")
+    return Stream(_events(port, streams), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def _events(port: SitePort, streams: Streams) -> AsyncIterator[bytes]:
+    with streams.one():
+        async for latest in paced(port.view, STREAM_PERIOD_S, streams.closing):
+            yield b"event: view\ndata: " + msgspec.json.encode(latest) + b"\n\n"
+
+
+@get("/power")
+async def power(port: Site, window: Window = "hour") -> PowerView:
+    """History behind the power chart."""
+    return port.power(window)
+
+
+@get(["/evses/{evse_id:str}", "/evses/{evse_id:str}/{evse:str}"])
+async def explain(port: Site, evse_id: str, evse: str | None = None) -> VehicleView:
+    """One EVSE and why it does what it does."""
+    with wishes():
+        return port.explain(_full_id(evse_id, evse))
+
+
+@get("/audit")
+async def audit(port: Site, limit: Annotated[int, Parameter(ge=1, le=1000)] = 100) -> tuple[AuditLine, ...]:
+    """The newest changes, newest first: who, what, when."""
+    return tuple(
+        AuditLine(entry.id, entry.at_s, entry.actor, entry.action, msgspec.json.decode(entry.detail_json), entry.hash)
+        for entry in port.audit(limit)
+    )
+
+
+@get("/telemetry")
+async def telemetry(
+    port: Site,
+    series: Annotated[str, Parameter(min_length=1, max_length=256)] = "site_kw",
+    start_s: Instant = None,
+    end_s: Instant = None,
+) -> TelemetryView:
+    """A stored series in [start_s, end_s), UTC epoch seconds; the last hour if they are not given."""
+    end_s = port.view().now_s if end_s is None else end_s
+    start_s = end_s - _LAST_S if start_s is None else start_s
+    if start_s > end_s:
+        raise ClientException(f"start_s is {start_s}: give an instant before end_s ({end_s})")
+    with wishes():
+        points = port.telemetry(series, start_s, end_s)
+    return TelemetryView(series, tuple(points))
+
+
+# --- acts -----------------------------------------------------------------------------------------------------------
+@post("/peak", status_code=HTTP_200_OK)
+async def peak(port: Site, actor: Actor, data: PeakWish) -> Done:
+    """New limit and buffer; in force from the next cycle, kept over restarts, audited."""
+    with wishes():
+        await port.set_limit(data.limit_kw, data.buffer_kw, actor)
+    return Done()
+
+
+@post("/estop", status_code=HTTP_200_OK)
+async def estop(port: Site, actor: Actor) -> Done:
+    """Press the emergency stop; latched until cleared."""
+    with wishes():
+        await port.estop(actor)
+    return Done()
+
+
+@post("/estop/clear", status_code=HTTP_200_OK)
+async def clear_estop(port: Site, actor: Actor) -> Done:
+    """Clear the emergency stop."""
+    with wishes():
+        await port.clear_estop(actor)
+    return Done()
+
+
+@post("/events/{event_id:int}/seen", status_code=HTTP_200_OK)
+async def mark_seen(port: Site, actor: Actor, event_id: Annotated[int, Parameter(ge=0, le=INT64_MAX)]) -> Done:
+    """Mark an event as seen."""
+    with wishes():
+        return Done(await port.mark_seen(event_id, actor))
+
+
+@post(["/evses/{evse_id:str}/override", "/evses/{evse_id:str}/{evse:str}/override"], status_code=HTTP_200_OK)
+async def override(port: Site, actor: Actor, data: OverrideWish, evse_id: str, evse: str | None = None) -> Done:
+    """Set one EVSE by hand for some minutes, or give it back (`auto`)."""
+    if data.mode == "power" and data.power_kw is None:
+        raise ClientException("power_kw is missing: mode power needs a number, + charges, - gives")
+    power_kw = data.power_kw if data.mode == "power" else None
+    with wishes():
+        await port.override(_full_id(evse_id, evse), data.mode, power_kw, data.minutes, actor)
+    return Done()
+
+
+# --- login and probes -----------------------------------------------------------------------------------------------
+@get("/login", include_in_schema=False)
+async def login(
+    request: AnyRequest, access: Doors, token: Annotated[str, Parameter(max_length=200)] = ""
+) -> Redirect:
+    """Trade a one-time token for the session cookie; a browser that has one already just goes on to the page."""
+    wish = asked(request.scope)
+    try:
+        session = access.redeem(token, wish.peer)
+    except Refused:
+        if access.has_session(wish):
+            return Redirect("/", status_code=HTTP_303_SEE_OTHER)
+        raise
+    cookie = Cookie(
+        COOKIE, session, path="/", httponly=True, samesite="strict", secure=access.secure, max_age=int(SESSION_LIFE_S)
+    )
+    return Redirect("/", status_code=HTTP_303_SEE_OTHER, cookies=[cookie])
+
+
+@get("/healthz")
+async def healthz() -> Probe:
+    """The program answers."""
+    return Probe("ok")
+
+
+@get("/readyz")
+async def readyz(port: Site) -> Probe:
+    """The site loop has read its meter at least once; 503 before."""
+    if port.view().state == "waiting":
+        raise ServiceUnavailableException("No meter sample yet.")
+    return Probe("ready")
+
+
+API = Router(
+    "/api/v1",
+    route_handlers=[view, stream, power, explain, audit, telemetry, peak, estop, clear_estop, mark_seen, override],
+)
