@@ -86,7 +86,8 @@ def test_the_threshold_at_the_limit_loses_that_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load_kw", "discharge_kw", "room_kw"), [(400.0, 0.0, 50.0), (450.0, 0.0, 0.0), (451.0, 1.0, 0.0), (700.0, 250.0, 0.0)]
+    ("load_kw", "discharge_kw", "room_kw"),
+    [(400.0, 0.0, 50.0), (450.0, 0.0, 0.0), (451.0, 1.0, 0.0), (700.0, 250.0, 0.0)],
 )
 def test_threshold_gives_what_exceeds_limit_less_buffer(load_kw: float, discharge_kw: float, room_kw: float) -> None:
     rule = PeakSettings(mode="threshold", limit_kw=500.0, buffer_kw=50.0)
@@ -113,7 +114,9 @@ def late_in_the_block(energy_share: float, t_s: float = 700.0, limit_kw: float =
 @pytest.mark.parametrize(("load_kw", "starts"), [(440.0, False), (449.9, False), (450.1, True), (480.0, True)])
 def test_the_buffer_gates_the_start(load_kw: float, starts: bool) -> None:
     clock = late_in_the_block(0.97)  # 27 kWh less 3 % left for 200 s: heading far above the limit
-    _, plan = peak.step(PeakState(mean_kw=load_kw), clock, BLOCK, LoadNow(load_kw, load_kw), PLENTY, 0.5, PeakSettings())
+    _, plan = peak.step(
+        PeakState(mean_kw=load_kw), clock, BLOCK, LoadNow(load_kw, load_kw), PLENTY, 0.5, PeakSettings()
+    )
     assert (plan.discharge_kw > 0.0) is starts
 
 
@@ -130,7 +133,9 @@ def test_what_has_begun_goes_on_below_the_gate() -> None:
 def test_the_limit_is_the_peak_that_is_billed_anyway() -> None:
     clock = DemandState(at_s=10.0, sub_start_s=0.0, peak_kw=530.0, past_peaks_kw=(700.0,))
     rule = PeakSettings(ratchet=0.8)
-    assert peak.step(PeakState(), clock, BLOCK, LoadNow(1.0, 1.0), PLENTY, 0.5, rule)[1].limit_kw == pytest.approx(560.0)
+    assert peak.step(PeakState(), clock, BLOCK, LoadNow(1.0, 1.0), PLENTY, 0.5, rule)[1].limit_kw == pytest.approx(
+        560.0
+    )
     assert peak.step(PeakState(), clock, BLOCK, LoadNow(1.0, 1.0), PLENTY, 0.5, PeakSettings())[1].limit_kw == 530.0
 
 
@@ -174,7 +179,9 @@ def test_every_plan_is_finite_and_not_negative(
     state, clock = PeakState(), demand_clock.advance(DemandState(), interval, 880.0, 0.0)[0]
     for k, load in enumerate(loads):
         clock, _ = demand_clock.advance(clock, interval, 880.0 + (k + 1) * dt_s, load)
-        state, plan = peak.step(state, clock, interval, LoadNow(load, load), FleetRoom(power_kw, energy_kwh), dt_s, rule)
+        state, plan = peak.step(
+            state, clock, interval, LoadNow(load, load), FleetRoom(power_kw, energy_kwh), dt_s, rule
+        )
         assert 0.0 <= plan.discharge_kw < math.inf
         assert 0.0 <= plan.charge_room_kw < math.inf
         assert math.isfinite(plan.allow_kw)

@@ -113,7 +113,9 @@ def load_site(path: str | Path, overrides: Mapping[KeyPath, object] | None = Non
     except OSError as error:
         raise ConfigError(source, [Problem(0, "", "", f"cannot be read: {error.strerror or error}")]) from error
     if size > _LARGEST_BYTES:
-        raise ConfigError(source, [Problem(0, "", "", f"is {size} bytes long: a site file has at most {_LARGEST_BYTES}")])
+        raise ConfigError(
+            source, [Problem(0, "", "", f"is {size} bytes long: a site file has at most {_LARGEST_BYTES}")]
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -32,7 +32,11 @@ def _zone(config: SiteFile, fields: Fields) -> None:
 
 def _demand_and_peak(config: SiteFile, fields: Fields) -> None:
     demand, peak, grid = config.demand, config.peak, config.grid
-    if demand.interval_s and demand.sub_intervals and (3600 % demand.interval_s or demand.interval_s % demand.sub_intervals):
+    if (
+        demand.interval_s
+        and demand.sub_intervals
+        and (3600 % demand.interval_s or demand.interval_s % demand.sub_intervals)
+    ):
         if 3600 % demand.interval_s:
             fields.tell(("demand", "interval_s"), demand.interval_s, "give seconds that divide an hour, as 900")
         else:
@@ -110,7 +114,9 @@ def _station(config: SiteFile, station: Station, path: KeyPath, fields: Fields) 
     if station.phases == 1 and station.phase == "all" and ac:
         fields.tell((*path, "phase"), station.phase, 'a single-phase station is on "L1", "L2", "L3" or "rotate"')
     if station.phase not in (None, "all") and (station.phases == 3 or not ac):
-        fields.tell((*path, "phase"), station.phase, "only a single-phase AC station has one: give phases = 1 or leave it out")
+        fields.tell(
+            (*path, "phase"), station.phase, "only a single-phase AC station has one: give phases = 1 or leave it out"
+        )
     _dialect(station, path, fields)
 
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec import NODEFAULT, Struct, inspect
 
@@ -46,8 +46,7 @@ class Fields:
 
     def read(self, cls: type[S], table: Mapping[str, Any], path: KeyPath = ()) -> S:
         """A struct from a table. Where something is wrong it holds stand-ins: look at `problems` before using it."""
-        kind = inspect.type_info(cls)
-        assert isinstance(kind, inspect.StructType)
+        kind = cast(inspect.StructType, inspect.type_info(cls))
         known = {field.name: field for field in kind.fields}
         for key in table:
             if key not in known:

@@ -36,6 +36,18 @@ class ConfigError(ValueError):
         return [*said, f"{self.source}: and {rest} more"] if rest > 0 else said
 
 
+class ConfigErrors(ConfigError):
+    """Problems of several files."""
+
+    def __init__(self, errors: list[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(errors[0].source, [problem for error in errors for problem in error.problems])
+
+    def messages(self, most: int = _MOST_SHOWN) -> list[str]:
+        """As of each file alone."""
+        return [text for error in self.errors for text in error.messages(most)]
+
+
 def shown(value: object) -> str:
     """A value as it is quoted in a problem: as in TOML, and never long."""
     if isinstance(value, bool):

@@ -21,6 +21,7 @@ StationId = Annotated[
         extra={"cure": 'give at most 48 letters, digits or - _ . : without spaces, as "bay" (an OCPP identity)'},
     ),
 ]
+Zone = Annotated[str, Meta(pattern=r"[^\x00-\x1f]{1,100}", extra={"cure": 'give an IANA name, as "Europe/Berlin"'})]
 File = Annotated[str, Meta(pattern=r"[^\x00]{1,1000}", extra={"cure": 'give the path of a file, or "builtin:..."'})]
 ClockTime = Annotated[
     str, Meta(pattern=r"([01]\d|2[0-3]):[0-5]\d", extra={"cure": 'give a clock time in quotes, as "17:30"'})
@@ -38,7 +39,7 @@ class Site(Struct, frozen=True, kw_only=True):
     """`[site]`: what the place is called and whose clock it follows."""
 
     name: Name
-    timezone: Name
+    timezone: Zone
     """IANA name, as "Europe/Berlin"."""
 
 
@@ -217,6 +218,8 @@ class Sessions(Struct, frozen=True, kw_only=True):
     """`[sessions]`: charging sessions as they were recorded."""
 
     file: File = "builtin:sessions"
+    departure: Literal["recorded", "told"] = "recorded"
+    """What the controller is told: when the driver really left, or what the driver had said (and often did not do)."""
 
 
 class TariffFile(Struct, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ Driver's energy first, then manual overrides, then the peak target, then chargin
 power rotates with the hold time, because an AC EVSE takes nothing or at least its least current.
 """
 
+import math
+
 import numpy as np
 from msgspec import Struct
 
@@ -74,11 +76,21 @@ def fixed(needs: Needs, fleet: FleetSample, overrides: tuple[Override, ...], now
     taken = needs.must.copy()
     for item in overrides:
         if now_s < item.until_s and not taken[item.row]:
-            by_mode = {"charge": float(needs.charge_kw[item.row]), "hold": 0.0}
-            power[item.row] = by_mode.get(item.mode, item.power_kw)
+            power[item.row] = _manual_kw(
+                item, float(needs.charge_kw[item.row]), float(fleet.discharge_limit_kw[item.row])
+            )
             reason[item.row] = Reason.MANUAL
             taken[item.row] = True
     return Fixed(power, reason, taken)
+
+
+def _manual_kw(item: Override, charge_kw: float, discharge_kw: float) -> float:
+    """What the row can follow: more would be asked of the others, or of the limit."""
+    if item.mode == "charge":
+        return charge_kw
+    if item.mode == "hold" or not math.isfinite(item.power_kw):
+        return 0.0
+    return min(max(item.power_kw, -max(0.0, discharge_kw)), charge_kw)
 
 
 def wishes(

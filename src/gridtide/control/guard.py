@@ -16,6 +16,9 @@ from gridtide.model.decision import Reason, Reasons, Snapshot
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, SiteLimits
 from gridtide.model.thermal import derate
 
+MOST_KW = 1e6
+"""No wish counts beyond this, so that no sum overflows."""
+
 
 class GuardSettings(Struct, frozen=True, kw_only=True):
     """Limits that no wish can cross."""
@@ -68,21 +71,22 @@ def clamp(
     `rank` orders rows when a limit forces a cut: lower keeps its power longer. `cycle_s` is the time since the last decision.
     """
     now = snapshot.mono_s
-    cut = _Cut(np.where(np.isfinite(wish_kw), wish_kw, 0.0), wish_reason.copy())
+    cut = _Cut(np.clip(np.where(np.isfinite(wish_kw), wish_kw, 0.0), -MOST_KW, MOST_KW), wish_reason.copy())
     cut.reason[~np.isfinite(wish_kw)] = Reason.NOT_FINITE
     fleet = snapshot.fleet
-    silent = ~(fleet.age_s <= settings.silent_s) & fleet.connected
+    unsure = _Unsure.of(fleet, table, settings)
     _charge_bounds(cut, fleet, needs, table)
     _discharge_bounds(cut, fleet, needs, table, settings, need_settings, cycle_s)
-    cut.zero(silent, Reason.SILENT)
+    cut.zero(unsure.silent & fleet.connected, Reason.SILENT)
     cut.zero(fleet.fault, Reason.FAULT)
     cut.zero(~fleet.connected, Reason.NO_VEHICLE)
     _hold_and_ramp(cut, now, table, state, cycle_s)
     _quantise(cut, table)
     order = np.argsort(np.where(np.isfinite(rank), rank, np.inf), kind="stable")
-    full = _import_bounds(cut, snapshot, verdict, table, limits, silent, order)
+    full = _import_bounds(cut, snapshot, verdict, table, limits, unsure, order)
+    _circuit_bounds(cut, table, limits, unsure, order)
     reverse_until, events = _reverse(snapshot, verdict, limits, state, settings)
-    _export_bound(cut, snapshot, verdict, limits, silent, table, order)
+    _export_bound(cut, verdict, limits, unsure, order)
     cut.zero_discharge(now < reverse_until, Reason.REVERSE_POWER)
     _quantise(cut, table)
     estop = state.estop or snapshot.estop
@@ -154,7 +158,7 @@ def _discharge_bounds(
     cut.floor(limit, Reason.RATING)
     may = fleet.may_discharge & (table.discharge_kw > 0.0)
     cut.floor(np.where(may, np.inf, 0.0), Reason.CHARGE_ONLY)
-    known = (fleet.soc >= 0.0) & (fleet.soc <= 1.0) & (fleet.capacity_kwh > 0.0)
+    known = (fleet.soc >= 0.0) & (fleet.soc <= 1.0) & (fleet.capacity_kwh > 0.0) & np.isfinite(fleet.capacity_kwh)
     cut.floor(np.where(known, np.inf, 0.0), Reason.SOC_UNKNOWN)
     lowest = np.where(
         table.storage, need_settings.floor_soc, max(need_settings.window_low_soc, need_settings.floor_soc)
@@ -166,32 +170,38 @@ def _discharge_bounds(
     step_kwh = np.where(known, above * fleet.capacity_kwh * table.efficiency, 0.0)
     cut.floor(step_kwh * 3600.0 / max(cycle_s, 1e-3), Reason.NEAR_FLOOR)
     # One more cycle of giving costs its own time and the time to win the energy back.
-    spare = needs.spare_s - 3.0 * cycle_s
-    reachable = (spare > need_settings.give_reserve_s) & (np.isfinite(needs.spare_s) | ~needs.wants)
+    refill_s = _refill_s(fleet, needs, table, need_settings, cycle_s) + 2.0 * cycle_s
+    reachable = needs.spare_s - refill_s > need_settings.give_reserve_s
+    reachable &= np.isfinite(needs.spare_s) | ~needs.wants
+    reachable &= _ready_after_giving(fleet, table, refill_s + need_settings.give_reserve_s, cycle_s)
     cut.floor(np.where(reachable | table.storage, np.inf, 0.0), Reason.DEPARTURE)
-    ready = _ready_after_giving(fleet, needs, table, need_settings, cycle_s)
-    cut.floor(np.where(ready | table.storage, np.inf, 0.0), Reason.DEPARTURE)
 
 
-def _ready_after_giving(
+def _refill_s(
     fleet: FleetSample, needs: Needs, table: EvseTable, need_settings: NeedSettings, cycle_s: float
-) -> Bools:
+) -> Floats:
+    """Time to win back one cycle of giving, at the slowest rate of the taper on the way to the driver's need, s (n,)."""
+    to_full = np.where(fleet.need_soc >= 0.0, 1.0 - np.minimum(fleet.need_soc, 0.995), 1.0)
+    slowest = np.clip(to_full / max(1.0 - need_settings.knee_soc, 1e-9), 0.0, 1.0)
+    return cycle_s * table.discharge_kw / np.maximum(needs.charge_kw * table.efficiency**2 * slowest, 1e-6)
+
+
+def _ready_after_giving(fleet: FleetSample, table: EvseTable, needed_s: Floats, cycle_s: float) -> Bools:
     """Whether the driver's need stays reachable although it is not missing yet: a short stay may not give at all."""
-    refill_s = cycle_s * table.discharge_kw / np.maximum(needs.charge_kw * table.efficiency**2, 1e-6)
-    left = np.where(np.isnan(fleet.left_s), -np.inf, fleet.left_s)
-    needed = np.where(fleet.need_soc >= 0.0, refill_s + 2.0 * cycle_s + need_settings.give_reserve_s, -np.inf)
-    spare_charge = fleet.soc - np.where(fleet.need_soc >= 0.0, fleet.need_soc, 0.0)
+    left = np.where(np.isfinite(fleet.left_s), fleet.left_s, -np.inf)  # an unknown departure may be now
+    wanted = np.where(fleet.need_soc >= 0.0, fleet.need_soc, 0.0)
     cushion_kwh = table.discharge_kw / table.efficiency * 2.0 * cycle_s / 3600.0
-    plenty = spare_charge * np.where(fleet.capacity_kwh > 0.0, fleet.capacity_kwh, 0.0) > cushion_kwh
-    return np.asarray((left > needed) | plenty)
+    plenty = (fleet.soc - wanted) * np.where(fleet.capacity_kwh > 0.0, fleet.capacity_kwh, 0.0) > cushion_kwh
+    return np.asarray((fleet.need_soc < 0.0) | np.isnan(fleet.need_soc) | (left > needed_s) | plenty)
 
 
 def _hold_and_ramp(cut: _Cut, now_s: float, table: EvseTable, state: GuardState, cycle_s: float) -> None:
     sign = np.sign(cut.power_kw)
-    turning = (sign != 0.0) & (sign == -state.direction) & (now_s - state.turned_s < table.hold_s)
+    turning = (sign != 0.0) & (sign == -state.direction) & ~(now_s - state.turned_s >= table.hold_s)
     cut.bind(np.where(turning, 0.0, cut.power_kw), Reason.HOLD)
     before = np.where(np.sign(state.setpoint_kw) == sign, np.abs(state.setpoint_kw), 0.0)
-    reach = before + np.maximum(table.ramp_kw_per_s * cycle_s, table.least_kw)
+    ramp_kw = np.where(table.ramp_kw_per_s >= 0.0, table.ramp_kw_per_s * cycle_s, 0.0)
+    reach = before + np.maximum(ramp_kw, np.where(table.least_kw >= 0.0, table.least_kw, 0.0))
     cut.bind(sign * np.minimum(np.abs(cut.power_kw), reach), Reason.RAMP)
 
 
@@ -207,42 +217,84 @@ def _quantise(cut: _Cut, table: EvseTable) -> None:
     cut.reason[too_little & (cut.reason < Reason.NO_VEHICLE)] = Reason.LEAST_CURRENT
 
 
+class _Unsure(Struct, frozen=True, eq=False):
+    """What is known of the rows' power, and how wrong it may be."""
+
+    silent: Bools
+    """Stations that said nothing for too long, plugged in or not."""
+    known_kw: Floats
+    """(n,) reported power of rows that can be believed, else 0."""
+    reserved_kw: Floats
+    """(n,) charging to be reserved for silent stations."""
+    hidden_give_kw: float
+    """Discharge that may be going on unseen: it makes the load look smaller."""
+    hidden_swing_kw: float
+    """How far the import may fall without our doing, kW."""
+
+    @classmethod
+    def of(cls, fleet: FleetSample, table: EvseTable, settings: GuardSettings) -> "_Unsure":
+        """Silent rows and rows of unknown power."""
+        silent = ~(fleet.age_s <= settings.silent_s)
+        known = known_kw(fleet, table)
+        blind = fleet.connected & (silent | np.isnan(known))
+        may_give = blind & ~(fleet.age_s > 2.0 * settings.lease_s)
+        swing = np.where(blind, table.charge_kw + table.discharge_kw, np.where(silent, table.fallback_kw, 0.0))
+        return cls(
+            silent,
+            np.where(silent | np.isnan(known), 0.0, known),
+            np.where(silent, table.fallback_kw, 0.0),
+            float(table.discharge_kw.sum(where=may_give)),
+            float(swing.sum()),
+        )
+
+
+def known_kw(fleet: FleetSample, table: EvseTable) -> Floats:
+    """Reported power, kW (n,); nan where it is not a number or beyond what the row can do (a tenth and 1 kW over its rating)."""
+    low, high = -1.1 * table.discharge_kw - 1.0, 1.1 * table.charge_kw + 1.0
+    plausible = (fleet.power_kw >= low) & (fleet.power_kw <= high)
+    return np.where(plausible & np.isfinite(fleet.power_kw), fleet.power_kw, np.nan)
+
+
 def _import_bounds(
     cut: _Cut,
     snapshot: Snapshot,
     verdict: Verdict,
     table: EvseTable,
     limits: SiteLimits,
-    silent: Bools,
+    unsure: _Unsure,
     order: np.ndarray,
 ) -> bool:
-    """Transformer, load shedding, groups and phases; discharge earns no credit. True when charging was cut."""
+    """Transformer and load shedding; discharge earns no credit. True when charging was cut."""
     charging = np.maximum(cut.power_kw, 0.0)
-    reserved = float(table.fallback_kw.sum(where=silent))
     uncontrolled = limits.static_building_kw
     if verdict.trusted:
-        uncontrolled = verdict.power_kw - float(_known(snapshot.fleet.power_kw).sum())
+        uncontrolled = verdict.power_kw - float(unsure.known_kw.sum()) + unsure.hidden_give_kw
     cap = limits.transformer_kw
     reason = Reason.TRANSFORMER if verdict.trusted else Reason.METER
     if snapshot.load_shed_kw is not None:
         cap, reason = min(cap, max(snapshot.load_shed_kw, 0.0) if snapshot.load_shed_kw >= 0 else 0.0), Reason.LOAD_SHED
-    room = cap - uncontrolled - reserved
+    room = cap - uncontrolled - float(unsure.reserved_kw.sum())
     before = float(charging.sum())
     charging = _fit(charging, np.ones(table.size), room, order)
-    full = float(charging.sum()) < before - 1e-6
     cut.bind(np.where(cut.power_kw > 0.0, charging, cut.power_kw), reason)
+    return float(charging.sum()) < before - 1e-6
+
+
+def _circuit_bounds(cut: _Cut, table: EvseTable, limits: SiteLimits, unsure: _Unsure, order: np.ndarray) -> None:
+    """Import caps of groups; fuses of each phase, in both directions."""
+    charging, giving = np.maximum(cut.power_kw, 0.0), np.maximum(-cut.power_kw, 0.0)
     for g, cap_kw in enumerate(limits.group_kw):
         member = (table.group == g).astype(np.float64)
-        held = float((table.fallback_kw * member).sum(where=silent))
-        charging = _fit(charging, member, cap_kw - held, order)
+        charging = _fit(charging, member, cap_kw - float((unsure.reserved_kw * member).sum()), order)
     cut.bind(np.where(cut.power_kw > 0.0, charging, cut.power_kw), Reason.GROUP)
-    if limits.phase_a > 0.0:
-        for phase in range(3):
-            share = table.phase_share[:, phase]
-            held = float((table.fallback_kw * share).sum(where=silent))
-            charging = _fit(charging, share, limits.phase_a * limits.phase_v / 1000.0 - held, order)
-        cut.bind(np.where(cut.power_kw > 0.0, charging, cut.power_kw), Reason.PHASE)
-    return full
+    if limits.phase_a <= 0.0:
+        return
+    fuse_kw = limits.phase_a * limits.phase_v / 1000.0
+    for phase in range(3):
+        share = table.phase_share[:, phase]
+        charging = _fit(charging, share, fuse_kw - float((unsure.reserved_kw * share).sum()), order)
+        giving = _fit(giving, share, fuse_kw, order)
+    cut.bind(np.where(cut.power_kw > 0.0, charging, -giving), Reason.PHASE)
 
 
 def _fit(power_kw: Floats, share: Floats, cap_kw: float, order: np.ndarray) -> Floats:
@@ -258,15 +310,7 @@ def _fit(power_kw: Floats, share: Floats, cap_kw: float, order: np.ndarray) -> F
     return np.where(share > 0.0, np.minimum(power_kw, left / np.where(share > 0.0, share, 1.0)), power_kw)
 
 
-def _export_bound(
-    cut: _Cut,
-    snapshot: Snapshot,
-    verdict: Verdict,
-    limits: SiteLimits,
-    silent: Bools,
-    table: EvseTable,
-    order: np.ndarray,
-) -> None:
+def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: _Unsure, order: np.ndarray) -> None:
     """Planned import stays at the margin (or above the allowed export); without a trusted meter nothing is given."""
     if not verdict.trusted:
         cut.zero_discharge(True, Reason.METER)
@@ -274,14 +318,13 @@ def _export_bound(
     giving = np.maximum(-cut.power_kw, 0.0)
     if not bool((giving > 0.0).any()):
         return
-    known = _known(snapshot.fleet.power_kw)
-    # A silent row may stop charging and start to give: both are withheld.
-    withheld = float((table.fallback_kw + table.discharge_kw).sum(where=silent))
+    known = unsure.known_kw
     charging = np.minimum(np.maximum(known, 0.0), np.maximum(cut.power_kw, 0.0))
     least = limits.import_margin_kw if limits.export_kw <= 0.0 else -limits.export_kw
-    room = verdict.low_kw - float(known.sum()) + float(charging.sum()) - withheld - least
+    # A row that cannot be seen may stop charging and start to give: both are withheld.
+    room = verdict.low_kw - float(known.sum()) + float(charging.sum()) - unsure.hidden_swing_kw - least
     cut.bind(
-        np.where(giving > 0.0, -_fit(giving, np.ones(table.size), room, order), cut.power_kw), Reason.EXPORT_MARGIN
+        np.where(giving > 0.0, -_fit(giving, np.ones_like(giving), room, order), cut.power_kw), Reason.EXPORT_MARGIN
     )
 
 
@@ -294,10 +337,6 @@ def _reverse(
         return state.reverse_until_s, ()
     raised = snapshot.mono_s >= state.reverse_until_s and bool((state.setpoint_kw < 0.0).any())
     return snapshot.mono_s + settings.reverse_hold_s, ("reverse_power",) if raised else ()
-
-
-def _known(power_kw: Floats) -> Floats:
-    return np.where(np.isfinite(power_kw), power_kw, 0.0)
 
 
 def _remember(state: GuardState, setpoint_kw: Floats, now_s: float, estop: bool, reverse_until_s: float) -> GuardState:

@@ -6,6 +6,9 @@ from msgspec import Struct
 from gridtide.model import taper
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats
 
+LONGEST_H = 1e6
+"""Hours that stand for never."""
+
 
 class NeedSettings(Struct, frozen=True, kw_only=True):
     """Driver's energy."""
@@ -44,14 +47,14 @@ def assess(table: EvseTable, fleet: FleetSample, settings: NeedSettings, cycle_s
     """Needs of all rows; unknown `soc` falls back to the energy still to be delivered. Total on non-finite input."""
     rated = table.charge_kw
     charge_kw = np.where(fleet.charge_limit_kw >= 0.0, np.minimum(fleet.charge_limit_kw, rated), rated)
-    soc_known = (fleet.soc >= 0.0) & (fleet.soc <= 1.0) & (fleet.capacity_kwh > 0.0)
+    soc_known = (fleet.soc >= 0.0) & (fleet.soc <= 1.0) & (fleet.capacity_kwh > 0.0) & np.isfinite(fleet.capacity_kwh)
     soc = np.where(soc_known, fleet.soc, 0.0)
     capacity = np.where(soc_known, fleet.capacity_kwh, 1.0)
     target = np.where(
         fleet.need_soc >= 0.0, np.minimum(fleet.need_soc, 1.0), np.where(table.storage, settings.window_high_soc, 0.0)
     )
     by_soc = np.maximum(target - soc, 0.0) * capacity / table.efficiency
-    by_energy = np.where(fleet.need_kwh > 0.0, fleet.need_kwh, 0.0)
+    by_energy = np.where((fleet.need_kwh > 0.0) & np.isfinite(fleet.need_kwh), fleet.need_kwh, 0.0)
     missing = np.where(fleet.connected, np.where(soc_known, by_soc, by_energy), 0.0)
     missing = np.where(missing > 1e-4, missing, 0.0)
     full_kw = np.maximum(charge_kw * table.efficiency, 1e-6)
@@ -59,7 +62,7 @@ def assess(table: EvseTable, fleet: FleetSample, settings: NeedSettings, cycle_s
     curved = taper.hours_to_charge(soc, target, capacity, full_kw, knee)
     hours = np.where(missing > 0.0, np.where(soc_known, curved, missing / np.maximum(charge_kw, 1e-6)), 0.0)
     left_s = np.where(np.isnan(fleet.left_s), np.inf, fleet.left_s)
-    spare = np.where(missing > 0.0, left_s - hours * 3600.0, np.inf)
+    spare = np.where(missing > 0.0, left_s - np.minimum(hours, LONGEST_H) * 3600.0, np.inf)
     must = spare <= settings.reserve_s + 2.0 * cycle_s
     must &= ~table.storage
     return Needs(missing, hours, spare, missing > 0.0, must, charge_kw)

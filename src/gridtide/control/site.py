@@ -49,12 +49,13 @@ def fresh(settings: Settings) -> State:
     return State(DemandState(), PeakState(), MeterState(), guard.fresh(size), dispatch.fresh(size))
 
 
+@np.errstate(all="ignore")  # rubbish in one row may overflow on its way to "not a number", which allows nothing
 def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, Decision]:
     """Decide one cycle. The same state and snapshot give the same setpoints."""
     table, fleet = settings.table, snapshot.fleet
     elapsed_s = snapshot.mono_s - state.at_s
     cycle_s = elapsed_s if 0.0 < elapsed_s < 10.0 * settings.cycle_s else settings.cycle_s
-    fleet_kw = float(np.nansum(fleet.power_kw))
+    fleet_kw = float(np.nansum(guard.known_kw(fleet, table)))
     watched, verdict = meter.watch(
         state.meter, snapshot.meter, snapshot.mono_s, fleet_kw, float(table.charge_kw.sum()),
         snapshot.meter_error_rate, settings.meter,

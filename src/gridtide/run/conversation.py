@@ -8,7 +8,7 @@ import structlog
 
 from gridtide.run.clock import Clock
 from gridtide.run.net import Link, LinkClosed
-from gridtide.wire.ocpp.errors import RemoteProtocolError
+from gridtide.wire.ocpp.errors import LocalProtocolError, RemoteProtocolError
 from gridtide.wire.ocpp.events import CallAnswered, CallFailed, CallReceived, CloseWanted, Event, ProtocolViolation
 from gridtide.wire.ocpp.session import Session
 from gridtide.wire.ocpp.structs import WireStruct
@@ -91,24 +91,29 @@ class Conversation:
     def _answer(self, call: CallReceived) -> None:
         try:
             answer = self._on_call(call)
+            if inspect.isawaitable(answer):
+                self._spawn(self._answer_later(call, answer))
+            else:
+                self.session.answer(call.id, answer, self._clock.monotonic())
         except RemoteProtocolError as refusal:
             self.session.refuse(call.id, refusal.code, refusal.description)
-            return
-        if inspect.isawaitable(answer):
-            self._spawn(self._answer_later(call, answer))
-        else:
-            self.session.answer(call.id, answer, self._clock.monotonic())
+        except Exception as error:
+            self._fail(call, error)
 
     async def _answer_later(self, call: CallReceived, answer: Awaitable[WireStruct]) -> None:
         try:
             self.session.answer(call.id, await answer, self._clock.monotonic())
         except RemoteProtocolError as refusal:
             self.session.refuse(call.id, refusal.code, refusal.description)
-        except Exception:
-            # Our own failure: the station is told so in fixed words and repeats; the log has the trace.
-            log.exception("ocpp_handler_failed", action=call.action)
-            self.session.refuse(call.id, "InternalError", "internal error")
+        except Exception as error:
+            self._fail(call, error)
         self._wake.set()
+
+    def _fail(self, call: CallReceived, error: Exception) -> None:
+        """Our own failure: the station is told so in fixed words and repeats; the log has the trace."""
+        log.exception("ocpp_handler_failed", action=call.action)
+        if not isinstance(error, LocalProtocolError):  # then the session has answered already, or has ended
+            self.session.refuse(call.id, "InternalError", "internal error")
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -38,6 +38,15 @@ class Credentials:
         password = secrets.token_urlsafe(24)
         self._entries[identity] = _entry(password)
         return password
+
+    def take(self, identity: str, password: str) -> None:
+        """Remember (hashed) a password that an operator chose; raises CredentialError when it is too short or too long."""
+        low, high = PASSWORD_CHARS
+        if not low <= len(password) <= high:
+            raise CredentialError(
+                f"the password of {identity} has {len(password)} characters: OCPP asks for {low} to {high}"
+            )
+        self._entries[identity] = _entry(password)
 
     def known(self, identity: str) -> bool:
         """Whether the identity is provisioned."""
@@ -108,10 +117,12 @@ def read_basic(header: str | None) -> tuple[str, str] | None:
     return (identity, password) if colon and identity else None
 
 
-def provision(path: Path, identities: Iterable[str]) -> dict[str, str]:
-    """Passwords for identities that have none yet are issued and returned; the hashes are kept in `path`."""
+def provision(path: Path, identities: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Passwords for identities that have none yet are issued and returned; `chosen` ones are taken. Hashes are kept in `path`."""
     kept = Credentials.load(path) if path.exists() else Credentials()
+    for name, password in (chosen or {}).items():
+        if not kept.accepts(name, password):
+            kept.take(name, password)
     issued = {name: kept.issue(name) for name in identities if not kept.known(name)}
-    if issued:
-        kept.save(path)
+    kept.save(path)
     return issued

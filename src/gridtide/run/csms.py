@@ -83,6 +83,8 @@ class Station:
         """Rows whose vehicle asked for bidirectional transfer."""
         self.synced: set[int] = set()
         """Rows whose transaction has spoken on this connection."""
+        self.newest: dict[int, tuple[str, int]] = {}
+        """Row -> transaction and sequence number of the newest event that had an effect; kept after the end."""
         self.sent: dict[int, _Sent] = {}
         self.outcomes: dict[int, Outcome] = {}
         self.skew_s = 0.0
@@ -109,6 +111,7 @@ class Csms:
         self._driver_default = driver_default
         self.stations = {item.identity: Station(item) for item in provisions}
         self.setpoints_sent = 0
+        self._bookings: set[asyncio.Future[None]] = set()
         for open_one in store.open_transactions():
             station = self.stations.get(open_one.station_id)
             row = station.provision.rows.get(open_one.evse_id or 0) if station is not None else None
@@ -132,20 +135,25 @@ class Csms:
         if station is None:
             await link.close(4404, "not provisioned at this site")
             return
-        if station.conversation is not None and not await self._old_one_is_gone(station):
-            self._on_event("security", identity, f"A second connection as {identity} was refused.")
-            await link.close(4409, "duplicate identity")
-            return
+        # More than one may be waiting for the old connection to show a sign of life: the first takes over, the next asks it.
+        while station.conversation is not None:
+            if not await self._old_one_is_gone(station, station.conversation):
+                self._on_event("security", identity, f"A second connection as {identity} was refused.")
+                await link.close(4409, "duplicate identity")
+                return
         station.generation += 1
         mine = station.generation
         session = Session("csms", version, self._new_id)
         conversation = Conversation(session, link, self._clock, lambda call: self._on_call(station, call))
         station.conversation, station.version = conversation, version
         self._forget_connection(station)
-        ended = await conversation.run()
+        try:
+            ended = await conversation.run()
+        finally:
+            # A connection that was replaced takes nothing with it; one that ends by a failure of ours is forgotten too.
+            if station.conversation is conversation:
+                self._drop(station)
         if station.generation == mine:
-            station.conversation = None
-            self._forget_connection(station)
             self._on_event("station_timeout", identity, f"{identity} disconnected ({ended.reason or ended.code}).")
 
     async def tick_forever(self, period_s: float = 0.25) -> None:
@@ -321,42 +329,61 @@ class Csms:
             seq_no=message.seqNo, event_type=message.eventType, at_s=message.timestamp.timestamp(), evse_id=evse_id,
             payload_json=codec.encode(station.version, "TransactionEvent", "request", message),
         )  # fmt: skip
+        # A connection that ends meanwhile must not part the record from its effect: the repetition would have none.
+        booking = asyncio.ensure_future(self._book(station, station.generation, event, message, call.received_at_s))
+        self._bookings.add(booking)
+        booking.add_done_callback(self._bookings.discard)
+        await asyncio.shield(booking)
+        fields = {"idTokenInfo": {"status": "Accepted"}} if message.idToken is not None else {}
+        return msgspec.convert(fields, codec.payload_type(station.version, "TransactionEvent", "response"))
+
+    async def _book(
+        self, station: Station, generation: int, event: TransactionEvent, message: Any, heard_s: float
+    ) -> None:
+        """Commit the event; a new one then takes effect. What happened offline is history, but an end is an end."""
         try:
             new = await self._store.add_transaction_event(event)
         except StoreError:
             self._on_event("store_failed", station.provision.identity, "A transaction event could not be stored.")
             raise
-        if new and not message.offline:
-            self._effect(station, message, evse_id, call.received_at_s)
-        fields = {"idTokenInfo": {"status": "Accepted"}} if message.idToken is not None else {}
-        return msgspec.convert(fields, codec.payload_type(station.version, "TransactionEvent", "response"))
+        row = station.provision.rows.get(event.evse_id or 0)
+        if not new or row is None or self._is_late(station, row, event):
+            return
+        if event.event_type == "Ended":
+            if station.transactions.get(row) == event.transaction_id:
+                self._end(station, row)
+        elif not message.offline:
+            self._effect(station, message, row, heard_s)
+            if station.generation == generation:
+                station.synced.add(row)
+                self._judge(station, row)
+
+    def _is_late(self, station: Station, row: int, event: TransactionEvent) -> bool:
+        """An event older than one of its transaction that was heard already is recorded and has no effect (FT11)."""
+        transaction, seq_no = station.newest.get(row, ("", 0))
+        if event.transaction_id == transaction and event.seq_no < seq_no:
+            return True
+        station.newest[row] = (event.transaction_id, event.seq_no)
+        return False
 
     def _evse_of(self, station: Station, message: Any) -> int:
         """EVSE of a later event that does not name it again; 0 is unknown."""
         row = next((r for r, t in station.transactions.items() if t == message.transactionInfo.transactionId), None)
         return next((e for e, r in station.provision.rows.items() if r == row), 0)
 
-    def _effect(self, station: Station, message: Any, evse_id: int, heard_s: float) -> None:
-        row = station.provision.rows.get(evse_id)
-        if row is None:
-            return
+    def _effect(self, station: Station, message: Any, row: int, heard_s: float) -> None:
+        """A transaction goes on, or a new one begins, at `row`."""
         board, transaction = self._board, message.transactionInfo.transactionId
-        if message.eventType == "Ended":
-            if station.transactions.get(row) == transaction:
-                self._end(station, row)
-            return
         if station.transactions.get(row) != transaction:
             board.clear_vehicle(row)
             station.sent.pop(row, None)
             station.bidirectional.discard(row)
         station.transactions[row] = transaction
         board.connected[row] = True
-        station.synced.add(row)
         self._flag_skew(station, message.timestamp)
         if message.idToken is not None:
             self._default_need(station, row, message.idToken.idToken)
         self._read(row, message.meterValue or (), heard_s)
-        self._judge(station, row)
 
     def _end(self, station: Station, row: int) -> None:
         station.transactions.pop(row, None)
@@ -456,18 +483,22 @@ class Csms:
         return self._reply(station, "DataTransfer", status="UnknownVendorId")
 
     # --- connections ------------------------------------------------------------------------------------------------
-    async def _old_one_is_gone(self, station: Station) -> bool:
+    async def _old_one_is_gone(self, station: Station, old: Conversation) -> bool:
         """Ask the old connection for a sign of life; silence within 2 s means the new one may replace it."""
-        old = station.conversation
-        if old is None:
-            return True
         trigger = codec.payload_type(station.version, "TriggerMessage", "request")
         request = msgspec.convert({"requestedMessage": "Heartbeat"}, trigger)
         outcome = await old.call("TriggerMessage", request, timeout_s=2.0, priority=Priority.STOP)
-        if isinstance(outcome, CallAnswered):
+        # Whoever answers is alive, even if it only says that it cannot do that.
+        if isinstance(outcome, CallAnswered) or outcome.reason in ("call_error", "invalid_answer"):
             return False
+        if station.conversation is old:
+            self._drop(station)
         await old.hang_up(4409, "replaced by a new connection")
         return True
+
+    def _drop(self, station: Station) -> None:
+        station.conversation = None
+        self._forget_connection(station)
 
     def _forget_connection(self, station: Station) -> None:
         """What a connection vouched for ends with it."""

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from gridtide.model.fleet import EvseTable, Floats
 from gridtide.run.clock import Clock
 from gridtide.run.emulated_station import Car, EmulatedStation
 from gridtide.twin import plant as twin
+from gridtide.twin.arrivals import Arrival
+from gridtide.twin.building import Building
+from gridtide.twin.evse import EvseModel
 from gridtide.twin.plant import Plant, Sample, World
 
 
@@ -91,3 +95,33 @@ class EmulatedSite:
             target_soc=item.target_soc, departs_s=item.told_departs_s, bidirectional=item.may_discharge,
             charge_kw=float(self.here.table.charge_kw[row]), discharge_kw=float(self.here.table.discharge_kw[row]),
         )  # fmt: skip
+
+
+def idle_site(
+    names: tuple[str, ...],
+    charge_kw: float,
+    discharge_kw: float,
+    model: EvseModel,
+    now_s: float,
+    soc: float,
+    target_soc: float,
+    stay_s: float,
+) -> tuple[World, Plant]:
+    """A plant of alike chargers without a building, a vehicle at each, for systems under test. `now_s` is UTC epoch s."""
+    size = len(names)
+
+    def full(value: float) -> Floats:
+        return np.full(size, value)
+
+    table = EvseTable(
+        ids=names, charge_kw=full(charge_kw), discharge_kw=full(discharge_kw), least_kw=full(0.5), step_kw=full(0.0),
+        ramp_kw_per_s=full(charge_kw), hold_s=full(60.0), efficiency=full(0.94), fallback_kw=full(0.0),
+        phase_share=np.full((size, 3), 1.0 / 3.0), group=np.full(size, -1), storage=np.zeros(size, dtype=np.bool_),
+    )  # fmt: skip
+    stays = [
+        Arrival(f"emulated-{row}", row, now_s, now_s + stay_s, now_s + stay_s, 60.0, soc, target_soc,
+                max(0.0, target_soc - soc) * 60.0 / 0.94, discharge_kw > 0.0)
+        for row in range(size)
+    ]  # fmt: skip
+    here = twin.world(table, [model] * size, Building(now_s, np.zeros(3)), stays)
+    return here, twin.start(here, now_s)

@@ -120,7 +120,9 @@ class EmulatedStation:
 
     def plug(self, car: Car) -> None:
         """A vehicle arrives: status, authorisation, transaction, needs."""
-        self._stay = _Stay(self._new_id(), car, self._now())
+        # The instant keeps transactions apart when a restart begins the ids anew.
+        self._stay = _Stay(f"{self._new_id()}-{self._clock.wall():.0f}", car, self._now())
+        self._reading = MeterReading(t_s=self._clock.wall(), power_kw=0.0, soc=round(car.soc, 4))
         self._seq, self.stop_requested, self._updated_s = 0, False, self._clock.monotonic()
         self._say("StatusNotification", self._status("Occupied"))
         self._say("Authorize", {"idToken": _token(car)})

@@ -1,7 +1,5 @@
 """What stations have told, as columns with ages: the only place where OCPP messages become evidence for the controller."""
 
-import math
-
 import numpy as np
 
 from gridtide.model.fleet import EvseTable, FleetSample
@@ -60,20 +58,3 @@ class EvidenceBoard:
             discharge_limit_kw=self.discharge_limit_kw.copy(),
             temperature_c=self.temperature_c.copy(),
         )
-
-
-class StorageBoard:
-    """A stationary battery seen through its own driver: always connected; the emulated plant writes it directly."""
-
-    def __init__(self, board: EvidenceBoard, row: int, capacity_kwh: float) -> None:
-        self._board, self._row = board, row
-        board.connected[row] = True
-        board.may_discharge[row] = True
-        board.capacity_kwh[row] = capacity_kwh
-
-    def report(self, now_s: float, power_kw: float, soc: float) -> None:
-        """One reading; values that are not finite age like silence."""
-        if math.isfinite(power_kw) and math.isfinite(soc):
-            self._board.power_kw[self._row] = power_kw
-            self._board.soc[self._row] = soc
-            self._board.heard_s[self._row] = now_s

@@ -15,7 +15,7 @@ from gridtide.run.clock import Clock
 from gridtide.run.credentials import Credentials
 from gridtide.run.csms import Csms, DriverDefault, Provision
 from gridtide.run.emulated_site import EmulatedSite
-from gridtide.run.evidence import EvidenceBoard, StorageBoard
+from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.modbus import ModbusMeterClient, ModbusMeterServer
 from gridtide.run.site import Meter, SiteService
 from gridtide.run.store import SqliteStore, Store
@@ -84,14 +84,11 @@ async def open_site(
     meter: Address,
     registers: RegisterMap,
     past: Past | None = None,
-    storage: dict[int, float] | None = None,
     driver_default: Callable[[str, float], DriverDefault | None] = lambda _token, _now: None,
 ) -> LiveSite:
-    """Open store and sockets of a site; raises OSError when an address is taken. `storage` maps rows to kWh."""
+    """Open store and sockets of a site; raises OSError when an address is taken."""
     store = SqliteStore.open(store_path, clock.wall())
     board = EvidenceBoard(settings.table)
-    for row, capacity_kwh in (storage or {}).items():
-        StorageBoard(board, row, capacity_kwh)
     csms = Csms(
         settings.table, list(stations), board, store, clock, ids("c"), lease_s=settings.guard.lease_s,
         driver_default=driver_default,

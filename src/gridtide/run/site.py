@@ -84,6 +84,7 @@ class SiteService:
         self._estop_input = False
         self._shed_kw: float | None = None
         self._easy = 0
+        self._tight: deque[bool] = deque(maxlen=20)
         csms.tell(self.note)
         self._restore()
 
@@ -135,14 +136,16 @@ class SiteService:
         """A scaled clock slows down rather than overrun a cycle, and recovers slowly."""
         if not isinstance(self.clock, ScaledClock):
             return
+        self._tight.append(used > OVERRUN_SHARE)
         if used > OVERRUN_SHARE:
             self._easy = 0
-            if self.clock.speed > 1.0:
+            if self.clock.speed > 1.0 and (used > 2.0 or sum(self._tight) >= 3):
+                self._tight.clear()
                 self.clock.set_speed(max(1.0, self.clock.speed * 0.8))
                 self.note("speed_reduced", "site", f"Now {self.clock.speed:.1f} times real time.")
         elif used < 0.3 and self.clock.speed < self.wanted_speed:
             self._easy += 1
-            if self._easy >= 200:
+            if self._easy >= 60:
                 self._easy = 0
                 self.clock.set_speed(min(self.wanted_speed, self.clock.speed * 1.1))
 

@@ -33,7 +33,8 @@ from gridtide.run.sentences import NBSP, WORDS, sentence, subline
 from gridtide.run.site import SiteService
 from gridtide.run.store import AuditEntry
 
-ORDER: dict[VehicleState, int] = {"waiting": 1, "silent": 2, "giving": 3, "charging": 4, "resting": 5, "empty": 6}
+ORDER: dict[VehicleState, int] = {"waiting": 1, "charging": 1, "silent": 2, "giving": 3, "resting": 4, "empty": 5}
+"""Rank on the page. Waiting and charging share one: vehicles that take turns must not swap rows."""
 SOON_S = 3600.0
 Departure = Literal["met", "on_track", "at_risk", "unknown"]
 
@@ -104,9 +105,11 @@ class Viewer:
         """Acknowledge an event; False when there is none."""
         return await self._service.store.mark_event_seen(event_id, actor, self._service.clock.wall())
 
-    async def override(self, evse_id: str, mode: str, power_kw: float, minutes: float, actor: str) -> None:
+    async def override(self, evse_id: str, mode: str, power_kw: float | None, minutes: float, actor: str) -> None:
         """Set one vehicle by hand; KeyError when there is no such EVSE, ValueError on a bad wish."""
-        await self._service.override(self._row(evse_id), mode, power_kw, minutes, actor)
+        if mode == "power" and power_kw is None:
+            raise ValueError("power_kw is missing: give the power in kW, + charges, - gives")
+        await self._service.override(self._row(evse_id), mode, power_kw or 0.0, minutes, actor)
 
     def audit(self, limit: int) -> tuple[AuditEntry, ...]:
         """Newest entries of the audit log."""

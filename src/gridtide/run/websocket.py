@@ -11,7 +11,7 @@ from types import TracebackType
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -20,6 +20,8 @@ from gridtide.run.net import ABNORMAL_CLOSURE, LinkClosed
 from gridtide.wire.ocpp.actions import choose_subprotocol, identity_of
 
 MAX_FRAME_BYTES = 256 * 1024
+UNREADABLE = b"\xff"
+"""Stands for a binary message: OCPP is text, and no JSON begins with this byte."""
 OFFERED = [Subprotocol("ocpp2.1"), Subprotocol("ocpp2.0.1")]
 
 
@@ -36,12 +38,12 @@ class WebSocketLink:
         return self._closed
 
     async def receive(self) -> bytes:
-        """The next message; LinkClosed at the end. Bytes go to the codec as they came: it refuses what is not JSON text."""
+        """The next message; LinkClosed at the end. A binary one, whatever it holds, becomes one the codec refuses."""
         try:
-            data = await self._socket.recv(decode=False)
+            data = await self._socket.recv()
         except ConnectionClosed as error:
             raise self._ended(error) from None
-        return bytes(data)
+        return data.encode() if isinstance(data, str) else UNREADABLE
 
     async def send(self, data: bytes) -> None:
         """Send one text message."""
@@ -170,10 +172,13 @@ def _select(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Su
 async def dial(
     url: str, identity: str, password: str, version: str, tls: ssl.SSLContext | None = None
 ) -> WebSocketLink:
-    """Connect as a station to `url` (the identity is appended to its path); raises OSError or websockets' own errors."""
-    socket = await connect(
-        f"{url.rstrip('/')}/{identity}", ssl=tls, subprotocols=[Subprotocol(version)], compression=None,
-        additional_headers={"Authorization": basic_header(identity, password)}, max_size=MAX_FRAME_BYTES,
-        ping_interval=None, close_timeout=1.0, proxy=None,
-    )  # fmt: skip
+    """Connect as a station to `url` (the identity is appended to its path); raises OSError, also when the CSMS refuses."""
+    try:
+        socket = await connect(
+            f"{url.rstrip('/')}/{identity}", ssl=tls, subprotocols=[Subprotocol(version)], compression=None,
+            additional_headers={"Authorization": basic_header(identity, password)}, max_size=MAX_FRAME_BYTES,
+            ping_interval=None, close_timeout=1.0, proxy=None,
+        )  # fmt: skip
+    except InvalidHandshake as error:
+        raise ConnectionRefusedError(f"{url} refused {identity}: {error}") from None
     return WebSocketLink(socket)

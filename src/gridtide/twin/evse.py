@@ -8,8 +8,11 @@ import numpy as np
 from msgspec import Struct
 
 from gridtide.model.fleet import Bools, Floats
-from gridtide.model.thermal import DERATE_FROM_C, derate
+from gridtide.model.thermal import DERATE_FROM_C, DERATE_TO_ZERO_C
 from gridtide.twin.battery import Batteries, flow
+
+HYSTERESIS_K = 5.0
+"""Derating ends this far below where it begins."""
 
 
 class EvseModel(Struct, frozen=True):
@@ -103,7 +106,7 @@ def step(state: EvseState, batteries: Batteries, models: Columns, ambient_c: flo
     """Advance all rows by `dt_s`."""
     plugged = batteries.capacity_kwh > 0.0
     pieces, power, target, wait = _pieces(state, models, plugged, dt_s)
-    factor = np.where(state.cooling, derate(np.maximum(state.heat_c, DERATE_FROM_C)), 1.0)
+    factor = _derated(state)
     energy = batteries.energy_kwh
     ac_in = ac_out = loss = np.zeros_like(energy)
     for mean_kw, hours in pieces:
@@ -161,9 +164,16 @@ def _ramp(
     return power
 
 
+def _derated(state: EvseState) -> Floats:
+    """Share of power left, (n,): once derating began it falls to zero at 85 degC and is back at 1 only at 70 degC."""
+    released_c = DERATE_FROM_C - HYSTERESIS_K
+    share = np.clip((DERATE_TO_ZERO_C - state.heat_c) / (DERATE_TO_ZERO_C - released_c), 0.0, 1.0)
+    return np.where(state.cooling, share, 1.0)
+
+
 def _heat(state: EvseState, loss_kw: Floats, models: Columns, ambient_c: float, dt_s: float) -> tuple[Floats, Bools]:
     """First-order heat sink in closed form; derating begins at 75 degC and ends 5 K below."""
     steady = ambient_c + models.heat_c_per_kw * loss_kw
     heat = steady + (state.heat_c - steady) * np.exp(-dt_s / models.heat_tau_s)
-    cooling = (heat > DERATE_FROM_C) | (state.cooling & (heat > DERATE_FROM_C - 5.0))
+    cooling = (heat > DERATE_FROM_C) | (state.cooling & (heat > DERATE_FROM_C - HYSTERESIS_K))
     return heat, cooling

@@ -7,14 +7,16 @@ from litestar import Request, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.response import Response
 from msgspec import Struct
 
+AnyRequest = Request[None, None, State]
 STATIC = Path(__file__).parent / "static"
 TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
     ".svg": "image/svg+xml",
 }
 """Suffixes that are served; anything else in the folder is not."""
@@ -38,17 +40,25 @@ def load_assets(folder: Path = STATIC) -> dict[str, Asset]:
     }
 
 
-def asset_route(assets: dict[str, Asset]) -> HTTPRouteHandler:
-    """The route of `/` and `/<file>`; browsers ask anew each time and mostly hear 304."""
+def asset_routes(assets: dict[str, Asset]) -> list[HTTPRouteHandler]:
+    """The routes `/` and `/<file>`; browsers ask anew each time and mostly hear 304."""
 
-    @get(["/", "/{name:str}"], include_in_schema=False, name="page")
-    async def asset(request: Request[None, None, State], name: str = "index.html") -> Response[bytes]:
+    @get("/", include_in_schema=False)
+    async def index(request: AnyRequest) -> Response[bytes]:
+        return _answer(request, assets["index.html"])
+
+    @get("/{name:str}", include_in_schema=False)
+    async def asset(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         found = assets.get(name)
         if found is None:
             raise NotFoundException(f"There is no page {name[:60]!r}.")
-        headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == found.etag:
-            return Response(b"", status_code=304, headers=headers, media_type=found.media_type)
-        return Response(found.data, headers=headers, media_type=found.media_type)
+        return _answer(request, found)
 
-    return asset
+    return [index, asset]
+
+
+def _answer(request: AnyRequest, asset: Asset) -> Response[bytes]:
+    headers = {"ETag": asset.etag, "Cache-Control": "no-cache"}
+    known = request.headers.get("if-none-match") == asset.etag
+    status, data = (304, b"") if known else (200, asset.data)
+    return Response(data, status_code=status, headers=headers, media_type=asset.media_type)

@@ -92,8 +92,15 @@ def _refused(_: AnyRequest, error: Refused) -> Response[bytes]:
 
 def _invalid(_: AnyRequest, error: ValidationException) -> Response[bytes]:
     extra = error.extra if isinstance(error.extra, list) else []
-    parts = [f"{part.get('key', 'body')}: {part.get('message', 'is not valid')}" for part in extra]
-    return reply(400, "; ".join(parts) or error.detail)
+    return reply(400, "; ".join(_problem(part) for part in extra) or error.detail)
+
+
+def _problem(part: dict[str, str]) -> str:
+    key, message = part.get("key", "data"), part.get("message", "is not valid")
+    if key != "data":
+        return f"{key}: {message}"
+    # All that is told of a missing body is the name of the route's argument.
+    return "The body must be a JSON object." if message == "'data'" else f"body: {message}"
 
 
 def _http(_: AnyRequest, error: HTTPException) -> Response[bytes]:

@@ -34,7 +34,9 @@ class SitePort(Protocol):
     async def mark_seen(self, event_id: int, actor: str) -> bool:
         """Mark an event as seen; False if it was seen before, KeyError if there is none."""
 
-    async def override(self, evse_id: str, mode: OverrideMode, power_kw: float | None, minutes: float, actor: str) -> None:
+    async def override(
+        self, evse_id: str, mode: OverrideMode, power_kw: float | None, minutes: float, actor: str
+    ) -> None:
         """Set one EVSE by hand for some minutes; `power_kw` (+ charges, - gives) is a number in mode `power`."""
 
     def explain(self, evse_id: str) -> VehicleView:

@@ -7,8 +7,9 @@ from typing import Annotated
 import msgspec
 from litestar import Request, Router, get, post
 from litestar.datastructures import Cookie, State
+from litestar.di import NamedDependency
 from litestar.exceptions import ClientException, NotFoundException, ServiceUnavailableException
-from litestar.params import Dependency, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter, SkipValidation
 from litestar.response import Redirect, Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER
 from msgspec import Meta, Struct
@@ -20,12 +21,12 @@ from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.pace import Streams, paced
 from gridtide.run.store_rows import EARLIEST_S, INT64_MAX, LATEST_S
 
-Site = Annotated[SitePort, Dependency(skip_validation=True)]
-Doors = Annotated[Access, Dependency(skip_validation=True)]
-Open = Annotated[Streams, Dependency(skip_validation=True)]
-Actor = Annotated[str, Dependency()]
+Site = NamedDependency[SkipValidation[SitePort]]
+Doors = NamedDependency[SkipValidation[Access]]
+Open = NamedDependency[SkipValidation[Streams]]
+Actor = NamedDependency[str]
 AnyRequest = Request[None, None, State]
-Instant = Annotated[float | None, Parameter(ge=EARLIEST_S, lt=LATEST_S)]
+Instant = Annotated[float | None, QueryParameter(ge=EARLIEST_S, lt=LATEST_S)]
 STREAM_PERIOD_S = 1.0 / 3.0
 _LAST_S = 3600.0
 
@@ -87,11 +88,6 @@ def wishes() -> Iterator[None]:
         raise NotFoundException(str(error.args[0]) if error.args else "There is no such thing here.") from error
 
 
-def _full_id(evse_id: str, evse: str | None) -> str:
-    """An EVSE's id, which may hold one slash ("cs03/1"), out of its one or two parts of the path."""
-    return evse_id if evse is None else f"{evse_id}/{evse}"
-
-
 # --- reads ----------------------------------------------------------------------------------------------------------
 @get("/view")
 async def view(port: Site) -> SiteView:
@@ -114,20 +110,27 @@ async def _events(port: SitePort, streams: Streams) -> AsyncIterator[bytes]:
 
 
 @get("/power")
-async def power(port: Site, window: Window = "hour") -> PowerView:
+async def power(port: Site, window: FromQuery[Window] = "hour") -> PowerView:
     """History behind the power chart."""
     return port.power(window)
 
 
-@get(["/evses/{evse_id:str}", "/evses/{evse_id:str}/{evse:str}"])
-async def explain(port: Site, evse_id: str, evse: str | None = None) -> VehicleView:
+@get("/evses/{evse_id:str}")
+async def explain(port: Site, evse_id: FromPath[str]) -> VehicleView:
     """One EVSE and why it does what it does."""
     with wishes():
-        return port.explain(_full_id(evse_id, evse))
+        return port.explain(evse_id)
+
+
+@get("/evses/{station_id:str}/{evse:str}")
+async def explain_of_station(port: Site, station_id: FromPath[str], evse: FromPath[str]) -> VehicleView:
+    """The same for an id like "cs03/1"; servers unquote its slash before they route."""
+    with wishes():
+        return port.explain(f"{station_id}/{evse}")
 
 
 @get("/audit")
-async def audit(port: Site, limit: Annotated[int, Parameter(ge=1, le=1000)] = 100) -> tuple[AuditLine, ...]:
+async def audit(port: Site, limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100) -> tuple[AuditLine, ...]:
     """The newest changes, newest first: who, what, when."""
     return tuple(
         AuditLine(entry.id, entry.at_s, entry.actor, entry.action, msgspec.json.decode(entry.detail_json), entry.hash)
@@ -138,7 +141,7 @@ async def audit(port: Site, limit: Annotated[int, Parameter(ge=1, le=1000)] = 10
 @get("/telemetry")
 async def telemetry(
     port: Site,
-    series: Annotated[str, Parameter(min_length=1, max_length=256)] = "site_kw",
+    series: Annotated[str, QueryParameter(min_length=1, max_length=256)] = "site_kw",
     start_s: Instant = None,
     end_s: Instant = None,
 ) -> TelemetryView:
@@ -154,7 +157,7 @@ async def telemetry(
 
 # --- acts -----------------------------------------------------------------------------------------------------------
 @post("/peak", status_code=HTTP_200_OK)
-async def peak(port: Site, actor: Actor, data: PeakWish) -> Done:
+async def peak(port: Site, actor: Actor, data: JSONBody[PeakWish]) -> Done:
     """New limit and buffer; in force from the next cycle, kept over restarts, audited."""
     with wishes():
         await port.set_limit(data.limit_kw, data.buffer_kw, actor)
@@ -178,27 +181,39 @@ async def clear_estop(port: Site, actor: Actor) -> Done:
 
 
 @post("/events/{event_id:int}/seen", status_code=HTTP_200_OK)
-async def mark_seen(port: Site, actor: Actor, event_id: Annotated[int, Parameter(ge=0, le=INT64_MAX)]) -> Done:
+async def mark_seen(port: Site, actor: Actor, event_id: Annotated[int, PathParameter(ge=0, le=INT64_MAX)]) -> Done:
     """Mark an event as seen."""
     with wishes():
         return Done(await port.mark_seen(event_id, actor))
 
 
-@post(["/evses/{evse_id:str}/override", "/evses/{evse_id:str}/{evse:str}/override"], status_code=HTTP_200_OK)
-async def override(port: Site, actor: Actor, data: OverrideWish, evse_id: str, evse: str | None = None) -> Done:
+@post("/evses/{evse_id:str}/override", status_code=HTTP_200_OK)
+async def override(port: Site, actor: Actor, data: JSONBody[OverrideWish], evse_id: FromPath[str]) -> Done:
     """Set one EVSE by hand for some minutes, or give it back (`auto`)."""
-    if data.mode == "power" and data.power_kw is None:
+    return await _override(port, evse_id, data, actor)
+
+
+@post("/evses/{station_id:str}/{evse:str}/override", status_code=HTTP_200_OK)
+async def override_of_station(
+    port: Site, actor: Actor, data: JSONBody[OverrideWish], station_id: FromPath[str], evse: FromPath[str]
+) -> Done:
+    """The same for an id like "cs03/1"."""
+    return await _override(port, f"{station_id}/{evse}", data, actor)
+
+
+async def _override(port: SitePort, evse_id: str, wish: OverrideWish, actor: str) -> Done:
+    if wish.mode == "power" and wish.power_kw is None:
         raise ClientException("power_kw is missing: mode power needs a number, + charges, - gives")
-    power_kw = data.power_kw if data.mode == "power" else None
+    power_kw = wish.power_kw if wish.mode == "power" else None
     with wishes():
-        await port.override(_full_id(evse_id, evse), data.mode, power_kw, data.minutes, actor)
+        await port.override(evse_id, wish.mode, power_kw, wish.minutes, actor)
     return Done()
 
 
 # --- login and probes -----------------------------------------------------------------------------------------------
 @get("/login", include_in_schema=False)
 async def login(
-    request: AnyRequest, access: Doors, token: Annotated[str, Parameter(max_length=200)] = ""
+    request: AnyRequest, access: Doors, token: Annotated[str, QueryParameter(max_length=200)] = ""
 ) -> Redirect:
     """Trade a one-time token for the session cookie; a browser that has one already just goes on to the page."""
     wish = asked(request.scope)
@@ -209,7 +224,7 @@ async def login(
             return Redirect("/", status_code=HTTP_303_SEE_OTHER)
         raise
     cookie = Cookie(
-        COOKIE, session, path="/", httponly=True, samesite="strict", secure=access.secure, max_age=int(SESSION_LIFE_S)
+        COOKIE, value=session, httponly=True, samesite="strict", secure=access.secure, max_age=int(SESSION_LIFE_S)
     )
     return Redirect("/", status_code=HTTP_303_SEE_OTHER, cookies=[cookie])
 
@@ -228,7 +243,6 @@ async def readyz(port: Site) -> Probe:
     return Probe("ready")
 
 
-API = Router(
-    "/api/v1",
-    route_handlers=[view, stream, power, explain, audit, telemetry, peak, estop, clear_estop, mark_seen, override],
-)
+_READS = (view, stream, power, explain, explain_of_station, audit, telemetry)
+_ACTS = (peak, estop, clear_estop, mark_seen, override, override_of_station)
+API = Router("/api/v1", route_handlers=[*_READS, *_ACTS])

@@ -10,12 +10,12 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.types import Scope
 
 import gridtide
 from gridtide.app.web import routes
-from gridtide.app.web.assets import asset_route, load_assets
+from gridtide.app.web.assets import asset_routes, load_assets
 from gridtide.app.web.auth import COOKIE, Access, is_loopback
 from gridtide.app.web.gate import ERRORS, Gate, add_headers
 from gridtide.app.web.port import SitePort
@@ -35,7 +35,7 @@ def create_app(port: SitePort, access: Access) -> Litestar:
         return str(scope["state"]["actor"])
 
     return Litestar(
-        [routes.API, routes.login, routes.healthz, routes.readyz, asset_route(load_assets())],
+        [routes.API, routes.login, routes.healthz, routes.readyz, *asset_routes(load_assets())],
         dependencies={
             "port": Provide(lambda: port, sync_to_thread=False),
             "access": Provide(lambda: access, sync_to_thread=False),
@@ -47,7 +47,6 @@ def create_app(port: SitePort, access: Access) -> Litestar:
         exception_handlers=ERRORS,
         openapi_config=_openapi(),
         request_max_body_size=BODY_LIMIT,
-        state=None,
         logging_config=None,
         debug=False,
         on_shutdown=[streams.closing.set],
@@ -57,9 +56,11 @@ def create_app(port: SitePort, access: Access) -> Litestar:
 
 def _openapi() -> OpenAPIConfig:
     """JSON only: the bundled viewers load their code from elsewhere."""
-    schemes = {
+    schemes: dict[str, SecurityScheme | Reference] = {
         "token": SecurityScheme(type="http", scheme="bearer", description="The token in the site's token file."),
-        "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie", description="Set by /login."),
+        "session": SecurityScheme(
+            type="apiKey", name=COOKIE, security_scheme_in="cookie", description="Set by /login."
+        ),
     }
     return OpenAPIConfig(
         title="gridtide",
@@ -90,7 +91,15 @@ def listen(host: str, port: int, *, allow_remote: bool = False) -> socket.socket
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the program it is part of."""
+    """Leaves signals to the program it is part of, and tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, answers: asyncio.Event) -> None:
+        super().__init__(config)
+        self._answers = answers
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._answers.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -114,14 +123,11 @@ async def serve(
         uvicorn.Config(
             app, log_config=None, access_log=False, proxy_headers=False, server_header=False, lifespan="on",
             limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=SHUTDOWN_S, ssl_certfile=tls_cert, ssl_keyfile=tls_key,
-        )
+        ),
+        started or asyncio.Event(),
     )  # fmt: skip
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:
-        while started is not None and not server.started and not serving.done():
-            await asyncio.sleep(0.005)
-        if started is not None and server.started:
-            started.set()
         await asyncio.shield(serving)
     finally:
         app.opt["streams"].closing.set()

@@ -33,7 +33,7 @@ export function header() {
     setAttr(byId("when"), "title", zone(view.now_s));
     setAttr(byId("when"), "datetime", new Date(view.now_s * 1000).toISOString());
     show(byId("speed"), view.speed !== 1);
-    setText(byId("speed"), `demo, ${view.speed}×`);
+    setText(byId("speed"), `demo, ${Number(view.speed.toPrecision(view.speed < 10 ? 2 : 3))}×`);
     show(byId("mode"), true);
     show(byId("limit-ph"), true);
     setText(byId("mode"), modeName(view.mode));
