@@ -5,8 +5,13 @@ import typer
 from gridtide.app.commands.check import check
 from gridtide.app.commands.demo import demo
 from gridtide.app.commands.emulate import emulate
+from gridtide.app.commands.estop import estop
+from gridtide.app.commands.explain import explain
+from gridtide.app.commands.peak import set_peak
 from gridtide.app.commands.run import run
 from gridtide.app.commands.simulate import simulate
+from gridtide.app.commands.status import status
+from gridtide.app.commands.telemetry import telemetry
 
 app = typer.Typer(
     name="gridtide",
@@ -19,6 +24,11 @@ app.command()(demo)
 app.command()(run)
 app.command()(check)
 app.command()(simulate)
+app.command(name="set-peak")(set_peak)
+app.command()(status)
+app.command()(explain)
+app.command()(telemetry)
+app.command()(estop)
 app.add_typer(emulate, name="emulate")
 
 

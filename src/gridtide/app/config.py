@@ -129,7 +129,7 @@ def parse_site(text: str, source: str, overrides: Mapping[KeyPath, object] | Non
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(source, [_syntax_problem(str(error))]) from error
+        raise ConfigError(source, [_syntax_problem(str(error), text)]) from error
     lines = line_index(text)
     _override(raw, lines, overrides or {})
     fields = Fields(lines)
@@ -148,10 +148,11 @@ def station_ids(station: Station) -> list[str]:
     return [f"{station.id}-{number}" for number in range(1, station.count + 1)]
 
 
-def _syntax_problem(text: str) -> Problem:
-    found = re.search(r"\(at line (\d+), column (\d+)\)", text)
-    line = int(found[1]) if found else 0
-    said = re.sub(r"\s*\(at .*\)$", "", text)
+def _syntax_problem(error: str, text: str) -> Problem:
+    """The parser stops at the first; it tells no line where the text ends too early: that is the last one."""
+    found = re.search(r"\(at line (\d+), column (\d+)\)", error)
+    line = int(found[1]) if found else text.rstrip().count("\n") + 1
+    said = re.sub(r"\s*\(at .*\)$", "", error)
     column = f" (column {found[2]})" if found else ""
     return Problem(line, "", "", f"is not TOML: {said}{column}")
 

@@ -16,6 +16,8 @@ from gridtide.model.decision import Reason, Reasons, Snapshot
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, SiteLimits
 from gridtide.model.thermal import derate
 
+WATT_KW = 0.001
+"""Setpoints are cut to whole watts."""
 MOST_KW = 1e6
 """No wish counts beyond this, so that no sum overflows."""
 
@@ -52,6 +54,7 @@ def fresh(size: int) -> GuardState:
     return GuardState(zero, zero, np.full(size, -math.inf))
 
 
+@np.errstate(all="ignore")  # rubbish in one row may overflow on its way to "not a number", which allows nothing
 def clamp(
     wish_kw: Floats,
     wish_reason: Reasons,
@@ -85,6 +88,7 @@ def clamp(
     order = np.argsort(np.where(np.isfinite(rank), rank, np.inf), kind="stable")
     full = _import_bounds(cut, snapshot, verdict, table, limits, unsure, order)
     _circuit_bounds(cut, table, limits, unsure, order)
+    _quantise(cut, table)  # before the export bound, which counts on the charging that is left
     reverse_until, events = _reverse(snapshot, verdict, limits, state, settings)
     _export_bound(cut, verdict, limits, unsure, order)
     cut.zero_discharge(now < reverse_until, Reason.REVERSE_POWER)
@@ -208,10 +212,9 @@ def _hold_and_ramp(cut: _Cut, now_s: float, table: EvseTable, state: GuardState,
 def _quantise(cut: _Cut, table: EvseTable) -> None:
     """AC reality: nothing, or at least the least current, in the station's step; rounded towards zero."""
     size = np.abs(cut.power_kw)
-    stepped = np.where(
-        table.step_kw > 0.0, np.floor(size / np.where(table.step_kw > 0.0, table.step_kw, 1.0) + 1e-9), 0.0
-    )
-    size = np.where(table.step_kw > 0.0, stepped * table.step_kw, size)
+    stepped = np.floor(size / table.step_kw + 1e-9) * table.step_kw
+    # A step that is too fine or too coarse to count with allows nothing.
+    size = np.where(table.step_kw > 0.0, np.where(stepped <= size + 1e-9, stepped, 0.0), size)
     too_little = (size < table.least_kw - 1e-9) & (cut.power_kw != 0.0)
     cut.power_kw = np.sign(cut.power_kw) * np.where(too_little, 0.0, size)
     cut.reason[too_little & (cut.reason < Reason.NO_VEHICLE)] = Reason.LEAST_CURRENT
@@ -319,7 +322,7 @@ def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: _Unsu
     if not bool((giving > 0.0).any()):
         return
     known = unsure.known_kw
-    charging = np.minimum(np.maximum(known, 0.0), np.maximum(cut.power_kw, 0.0))
+    charging = np.minimum(np.maximum(known, 0.0), np.maximum(cut.power_kw - WATT_KW, 0.0))
     least = limits.import_margin_kw if limits.export_kw <= 0.0 else -limits.export_kw
     # A row that cannot be seen may stop charging and start to give: both are withheld.
     room = verdict.low_kw - float(known.sum()) + float(charging.sum()) - unsure.hidden_swing_kw - least

@@ -49,7 +49,7 @@ def fresh(settings: Settings) -> State:
     return State(DemandState(), PeakState(), MeterState(), guard.fresh(size), dispatch.fresh(size))
 
 
-@np.errstate(all="ignore")  # rubbish in one row may overflow on its way to "not a number", which allows nothing
+@np.errstate(all="ignore")  # rubbish in one row may overflow on its way to the guard
 def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, Decision]:
     """Decide one cycle. The same state and snapshot give the same setpoints."""
     table, fleet = settings.table, snapshot.fleet

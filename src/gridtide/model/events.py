@@ -150,7 +150,7 @@ CATALOGUE: tuple[EventKind, ...] = (
         "Check disk space and permissions; stations keep their transactions meanwhile.",
     ),
     EventKind(
-        "store_recovered",
+        "store_damaged",
         "alarm",
         "Store was damaged",
         "The database was unreadable and was moved aside.",

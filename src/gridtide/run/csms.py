@@ -183,7 +183,10 @@ class Csms:
                 continue
             for evse_id, row in station.provision.rows.items():
                 power_kw = float(decision.setpoint_kw[row])
-                if row in station.transactions and self._due(station, row, power_kw, now_s):
+                if row not in station.transactions:
+                    # An empty bay tells no meter values; its station's living link says that it is not silent.
+                    self._board.heard_s[row] = now_s
+                elif self._due(station, row, power_kw, now_s):
                     self._send(station, conversation, evse_id, row, power_kw, now_s)
 
     def _due(self, station: Station, row: int, power_kw: float, now_s: float) -> bool:

@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 from gridtide.control import needs, shadow
 from gridtide.control import site as control
 from gridtide.control.dispatch import Override
+from gridtide.control.meter import acknowledge_sign
 from gridtide.control.shadow import Carried, ShadowState
 from gridtide.model.decision import Decision, MeterSample, Quality, Snapshot
 from gridtide.model.events import BY_CODE
@@ -26,6 +27,7 @@ from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.history import History
 from gridtide.run.simloop import Trace
 from gridtide.run.store import Store, StoredEvent
+from gridtide.run.watch import FleetWatch
 from gridtide.wire.modbus.reading import MeterReadError, MeterReading
 
 log = structlog.get_logger(__name__)
@@ -83,6 +85,7 @@ class SiteService:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._estop_input = False
         self._shed_kw: float | None = None
+        self._watch = FleetWatch(settings.table, settings.guard.silent_s)
         self._easy = 0
         self._tight: deque[bool] = deque(maxlen=20)
         csms.tell(self.note)
@@ -127,7 +130,7 @@ class SiteService:
             raise
 
     def stop_all(self) -> None:
-        """Every discharge ends now; charging goes on at the stations' own limits."""
+        """Every setpoint goes to zero now; when its lease ends, each station goes on at its own fallback limit."""
         if self.decision is not None:
             zero = self.decision.setpoint_kw * 0.0
             self.csms.apply(structs.replace(self.decision, setpoint_kw=zero))
@@ -201,6 +204,10 @@ class SiteService:
         self.store.put_state("demand", msgspec.json.encode(self.carried))
         for code in decision.events:
             self.note(code, "site", self._detail(code, decision))
+        for code, row, text in self._watch.look(snapshot, before.guard.setpoint_kw):
+            self.note(code, self.settings.table.ids[row], text)
+        if "estop" in decision.events and self._estop_input:
+            self._spawn(self.store.put_setting("estop", b"true", "estop input", snapshot.now_s))
         if self.cycles % 20 == 0 and power is not None:
             self.store.put_telemetry(snapshot.now_s, {"site_kw": power, "building_kw": decision.uncontrolled_kw})
         if self._trace is not None:
@@ -255,6 +262,13 @@ class SiteService:
         await self.store.put_setting("estop", b"false", actor, self.clock.wall())
         self.state = control.clear_estop(self.state)
         self.note("estop_cleared", actor, f"Cleared by {actor}.")
+
+    async def mark_seen(self, event_id: int, actor: str) -> bool:
+        """Acknowledge an event; the meter's sign fault is latched until its event is. False when there is none."""
+        found = next((e for e in self.store.events(200) if e.id == event_id), None)
+        if found is not None and found.code == "meter_sign":
+            self.state = structs.replace(self.state, meter=acknowledge_sign(self.state.meter))
+        return await self.store.mark_event_seen(event_id, actor, self.clock.wall())
 
     async def override(self, row: int, mode: str, power_kw: float, minutes: float, actor: str) -> None:
         """Set one vehicle by hand for some minutes; `auto` ends it. Raises ValueError on a bad wish."""

@@ -103,7 +103,7 @@ class Viewer:
 
     async def mark_seen(self, event_id: int, actor: str) -> bool:
         """Acknowledge an event; False when there is none."""
-        return await self._service.store.mark_event_seen(event_id, actor, self._service.clock.wall())
+        return await self._service.mark_seen(event_id, actor)
 
     async def override(self, evse_id: str, mode: str, power_kw: float | None, minutes: float, actor: str) -> None:
         """Set one vehicle by hand; KeyError when there is no such EVSE, ValueError on a bad wish."""

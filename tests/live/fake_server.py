@@ -1,0 +1,55 @@
+"""The real web server over the fake site, on a free loopback port, in a thread of its own."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from gridtide.app.web.auth import Access
+from gridtide.app.web.server import create_app, listen, serve
+from tests.live.fake_port import FakePort
+from tests.live.page_fixture import NOW_S
+
+TOKEN = "t" * 43
+
+
+class Served(Struct):
+    """A running server."""
+
+    port: FakePort
+    access: Access
+    url: str
+
+
+@contextmanager
+def served() -> Iterator[Served]:
+    """A fake site whose time runs twenty times as fast as ours, served until the block ends."""
+    began_s = time.monotonic()
+    port = FakePort(lambda: NOW_S + 20.0 * (time.monotonic() - began_s))
+    with listen("127.0.0.1", 0) as listener:
+        number = listener.getsockname()[1]
+        access = Access(TOKEN, number, time.monotonic)
+        ready: threading.Event = threading.Event()
+        stop: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+
+        async def run() -> None:
+            started = asyncio.Event()
+            serving = asyncio.ensure_future(serve(create_app(port, access), listener, started=started))
+            stop.append((asyncio.get_running_loop(), serving))
+            await started.wait()
+            ready.set()
+            await asyncio.gather(serving, return_exceptions=True)
+
+        thread = threading.Thread(target=asyncio.run, args=(run(),))
+        thread.start()
+        try:
+            assert ready.wait(20.0), "the server did not start"
+            yield Served(port, access, f"http://127.0.0.1:{number}")
+        finally:
+            loop, serving = stop[0]
+            loop.call_soon_threadsafe(serving.cancel)
+            thread.join(20.0)
+            assert not thread.is_alive(), "the server did not end"
