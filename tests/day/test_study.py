@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from gridtide.app.cli import app
 from gridtide.app.config import load_site
 from gridtide.app.scenario import study_inputs
+from gridtide.app.toml_lines import KeyPath
 from gridtide.model.study import BILL_PARTS, StudyResult
+from gridtide.run import fast
 from gridtide.run.study import study
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +151,23 @@ def numbers(value: Any) -> Any:
     for child in children:
         numbers(child)
     return value
+
+
+def test_the_step_hardly_matters_on_the_worst_morning() -> None:
+    """29 May, where the building alone is highest (10:00): steps of 1 s and of 60 s give the same peak within 1 %."""
+    peaks = []
+    for step_s in (60, 1):
+        changes: dict[KeyPath, object] = {
+            ("study", "start"): "2019-05-29",
+            ("study", "days"): 1,
+            ("study", "step_s"): step_s,
+        }
+        inputs = study_inputs(load_site(OFFICE, changes))
+        begin_s, end_s = inputs.start_s + 8.5 * 3600.0, inputs.start_s + 10.75 * 3600.0
+        run_ = fast.controlled(inputs.world, inputs.settings, begin_s, end_s, float(step_s))
+        assert run_.plant.ledger.ac_out_kwh > 5.0
+        peaks.append(run_.grid_kw.reshape(9, -1).mean(axis=1).max())
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.01)
 
 
 def test_the_same_seed_is_the_same_study(yard: Path) -> None:

@@ -94,10 +94,10 @@ def world(
     return twin.world(table(size), [evse.MODELS[model]] * size, building, stays(size) if arrivals is None else arrivals)
 
 
-def settings(here: World, limit_kw: float = LIMIT_KW) -> site.Settings:
-    """A 400 kW connection whose peak is to stay below `limit_kw`."""
+def settings(here: World, limit_kw: float = LIMIT_KW, transformer_kw: float = 400.0) -> site.Settings:
+    """A connection whose peak is to stay below `limit_kw`."""
     return site.Settings(
-        table=here.table, limits=SiteLimits(transformer_kw=400.0, static_building_kw=300.0),
+        table=here.table, limits=SiteLimits(transformer_kw=transformer_kw, static_building_kw=300.0),
         peak=PeakSettings(limit_kw=limit_kw), cycle_s=CYCLE_S,
     )  # fmt: skip
 
@@ -130,6 +130,7 @@ class WireSite:
         start_s: float = START_S,
         plant: Plant | None = None,
         limit_kw: float = LIMIT_KW,
+        transformer_kw: float = 400.0,
         versions: tuple[Version, ...] | None = None,
         store: Store | None = None,
     ) -> None:
@@ -137,7 +138,7 @@ class WireSite:
         self.here, self.store, self.trace = here, store or MemoryStore(), Recorder()
         self.clock = EpochClock(asyncio.get_running_loop(), start_s)
         self.parts = assembly.in_memory(
-            here, plant or twin.start(here, start_s), settings(here, limit_kw), self.store, self.clock,
+            here, plant or twin.start(here, start_s), settings(here, limit_kw, transformer_kw), self.store, self.clock,
             versions=versions or ("2.1",) * here.table.size, period=period, tick_offset_s=OFFSET_S, trace=self.trace,
         )  # fmt: skip
         assert self.parts.plant is not None

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from gridtide.app.cli import app
 from tests.live.fake_server import TOKEN, Served, served
 
-Run = Callable[..., Result]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The API over a fake site: every route's good and bad answers, the headers, the schema, and bodies nobody expects."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar.testing import TestClient
+from litestar.types import Message
 
 from gridtide.app.web.assets import STATIC, TYPES
 from gridtide.app.web.auth import Access
+from gridtide.app.web.gate import SEND_LIMIT_S
 from gridtide.app.web.server import BODY_LIMIT, create_app
 from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.pace import Streams
+from gridtide.run.simloop import run_sim
 from gridtide.run.store_rows import StoreError
 from tests.live.fake_port import FakePort, from_peer
 from tests.live.page_fixture import NOW_S
@@ -340,3 +344,31 @@ def test_stream_sends_views_until_closed(site: Site) -> None:
     blocks = reply.text.strip().split("\n\n")
     assert [block.split("\n")[0] for block in blocks] == ["event: view"] * 2
     assert msgspec.json.decode(blocks[1].split("data: ", 1)[1], type=SiteView) == views[1]
+
+
+def test_stream_drops_a_reader_that_stopped_reading(site: Site) -> None:
+    """The whole application on virtual time, with a connection that takes the start of the answer and then nothing."""
+    sent: list[str] = []
+    streams: Streams = site.app.opt["streams"]
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(1e6)
+
+    async def receive() -> Any:
+        await asyncio.sleep(1e6)
+
+    async def ask() -> float:
+        headers = [(b"host", b"127.0.0.1:8080")]
+        scope: Any = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+            "path": V1 + "/stream", "raw_path": (V1 + "/stream").encode(), "query_string": b"", "root_path": "",
+            "headers": headers, "client": ("127.0.0.1", 9), "server": ("127.0.0.1", 8080), "state": {},
+        }  # fmt: skip
+        await site.app(scope, receive, send)
+        return asyncio.get_running_loop().time()
+
+    assert run_sim(ask()) == pytest.approx(SEND_LIMIT_S, abs=0.5)
+    assert sent == ["http.response.start", "http.response.body"]
+    assert not streams.full

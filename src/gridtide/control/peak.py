@@ -1,14 +1,17 @@
 """The peak controller: how much the fleet must give, or may take, so that no billed interval ends above its limit.
 
-`budget` (default) spends the energy the interval still has instead of reacting to instantaneous power:
+`budget` (default) spends the energy the interval still has instead of reacting to instantaneous power. For every billed window
+that contains now, with r seconds left, E(t) used, M the load's running mean and F the fleet's power, it keeps
 
-    allow(t) = (L T - E(t)) / (T - t)             mean power that may run to the interval's end
+    debt    = E(t) + expected(r) - L T                     what the window ends above its budget if the fleet stops now
+    reserve = max(0, A min(r, tau) - F r)                  what a late burst of height A could take and the fleet not repay
+    debt + reserve <= 0
 
-It does nothing while the interval is projected to end below the limit, pays back what a burst has borrowed even after
-the burst is over, and keeps a reserve for a late burst that the fleet could not answer any more: with F the fleet's power, M
-the load's running mean and (A, tau) the height and length of a burst as learned from this very load,
-
-    L T - E(t) >= M r + A min(r, tau) - F r       r = T - t
+and repays at once what exceeds it, instead of spreading it over r: the energy is the same, but early payment leaves the fleet's
+whole power for the next burst. It does nothing while every window can absorb the load, pays back what a burst borrowed even
+after the burst is over, and lets vehicles charge only with what debt and reserve leave. A and its spread are learned from this
+very load. Sub-intervals yet to come (rolling tariffs) are expected to be held at the limit, with the rest of the fleet's power
+as their help against bursts.
 
 `threshold` discharges whatever exceeds limit - buffer; it is the simple mode of the specification.
 """
@@ -29,30 +32,36 @@ class PeakSettings(Struct, frozen=True, kw_only=True):
     limit_kw: float = 500.0
     buffer_kw: float = 50.0
     """Discharge may begin only above limit - buffer."""
-    margin: float = 0.008
+    margin: float = 0.004
     """Share of the interval's energy kept unused to its very end (command delay, meter error)."""
-    early_margin: float = 0.03
-    """Further share kept at the interval's start and released in proportion to the time left: room for a second burst."""
+    early_margin: float = 0.005
+    """Further share kept at the (sub-)interval's start and released in proportion to the time left: room for a second burst."""
     ratchet: float = 0.0
     """Share of earlier period peaks that is billed anyway."""
     mean_s: float = 300.0
     """Time constant of the load's running mean."""
     calm_share: float = 0.03
     """Deviations beyond this share of the mean (or 2.5 sigma) are bursts: they move the mean only as far as this."""
-    sigmas: float = 0.5
+    sigmas: float = 0.25
     """Standard deviations of the running mean added to the projection."""
-    burst_s: float = 90.0
+    noise_s: float = 90.0
+    """Correlation time of the load's deviations from its mean, for their sum over the time left."""
+    burst_s: float = 30.0
     """How long a running burst is expected to go on."""
     reserve_s: float = 150.0
     """The tau of the reserve: how long a late burst may last at most."""
     burst_sigmas: float = 1.0
     """The reserve covers the learned mean burst height plus this many standard deviations."""
+    charge_sigmas: float = 3.0
+    """The same for the reserve that charging must leave: energy taken late is the dearest."""
+    pay_s: float = 10.0
+    """Debt is paid back within this time (or one cycle), as far as the fleet's power goes."""
     scarce_h: float = 0.5
     """With less than this many hours of full discharge left, reserves shrink in proportion: energy is worth more than insurance."""
     burst_weight: float = 0.15
     """Weight of the newest burst in the learned height."""
-    start_share: float = 0.004
-    """Discharge starts only when the projection exceeds the budget by this share of it."""
+    start_share: float = 0.0025
+    """Discharge starts only when debt and reserve exceed the budget by this share of it."""
 
 
 class PeakState(Struct, frozen=True):
@@ -155,15 +164,22 @@ def _away_s(before_s: float, above_kw: float, calm_kw: float, dt_s: float) -> fl
     return side * (dt_s + (abs(before_s) if before_s * side > 0.0 else 0.0))
 
 
-def _burst_kw(state: PeakState, settings: PeakSettings) -> float:
-    """High quantile of the height of a burst that may still come, kW."""
-    return state.height_kw + settings.burst_sigmas * math.sqrt(state.height_var)
-
-
 def _threshold(state: PeakState, load: LoadNow, limit_kw: float, settings: PeakSettings) -> tuple[PeakState, PeakPlan]:
     gate_kw = limit_kw - settings.buffer_kw
     discharge = max(0.0, load.low_kw + load.fixed_kw - gate_kw)
     return state, PeakPlan(discharge, max(0.0, gate_kw - load.high_kw), limit_kw, gate_kw)
+
+
+class _Debt(Struct, frozen=True):
+    """The worst over all windows that contain now."""
+
+    owed_kws: float
+    """Debt and reserve; the fleet must give while this is positive."""
+    pace_kw: float
+    """Mean power that pays it by the window's end."""
+    charge_kw: float
+    """Charging that may run to the end of every window."""
+    allow_kw: float
 
 
 def _budget(
@@ -176,29 +192,48 @@ def _budget(
     limit_kw: float,
     settings: PeakSettings,
 ) -> tuple[PeakState, PeakPlan]:
-    total = limit_kw * interval.length_s * (1.0 - settings.margin)
-    extra = max(0.0, load.low_kw - state.mean_kw)
-    mean_kw = state.mean_kw + load.fixed_kw
-    sigma = math.sqrt(state.variance)
-    fleet_kw = fleet.power_kw
-    plenty = min(1.0, fleet.energy_kwh / max(fleet_kw * settings.scarce_h, 1e-9))
-    burst = plenty * _burst_kw(state, settings)
-    early_kw = plenty * settings.early_margin * limit_kw
-    allow, need, projected_over = math.inf, 0.0, -math.inf
-    for energy, left in windows(demand, interval):
-        r = max(left, dt_s)
-        room = total - energy - early_kw * min(r, interval.length_s)
-        expected = mean_kw * r + extra * min(r, settings.burst_s)
-        over = expected + settings.sigmas * sigma * math.sqrt(min(r, 300.0) * 90.0) - room
-        late = mean_kw * r + burst * min(r, settings.reserve_s) - fleet_kw * r - room
-        allow = min(allow, (total - energy) / r)
-        projected_over = max(projected_over, over, late)
-        need = max(need, (expected - room) / r, min(fleet_kw, late / dt_s))
-    active = state.active and need > 0.0
+    debt = _worst_debt(state, windows(demand, interval), interval.length_s, load, fleet, dt_s, limit_kw, settings)
     gate = load.low_kw + load.fixed_kw > limit_kw - settings.buffer_kw
-    if not active and gate and projected_over > settings.start_share * total:
-        active = need > 0.0
-    discharge = need if active else 0.0
-    room_kw = 0.0 if active else max(0.0, min(allow, limit_kw) - load.high_kw)
+    begin_kws = settings.start_share * limit_kw * interval.length_s
+    active = debt.owed_kws > 0.0 and (state.active or (gate and debt.owed_kws > begin_kws))
     after = structs.replace(state, active=active)
-    return after, PeakPlan(discharge, room_kw, limit_kw, allow)
+    if active:
+        give_kw = min(debt.owed_kws / max(settings.pay_s, dt_s), max(fleet.power_kw, debt.pace_kw))
+        return after, PeakPlan(give_kw, 0.0, limit_kw, debt.allow_kw)
+    room_kw = min(debt.charge_kw, min(debt.allow_kw, limit_kw) - load.high_kw)
+    return after, PeakPlan(0.0, max(0.0, room_kw), limit_kw, debt.allow_kw)
+
+
+def _worst_debt(
+    state: PeakState,
+    ending: list[tuple[float, float]],
+    length_s: float,
+    load: LoadNow,
+    fleet: FleetRoom,
+    dt_s: float,
+    limit_kw: float,
+    settings: PeakSettings,
+) -> _Debt:
+    """`ending` holds (energy so far in kWs, seconds left) of every window, the earliest to end first."""
+    goal_kw = limit_kw * (1.0 - settings.margin)
+    mean_kw = state.mean_kw + load.fixed_kw
+    held_kw = min(mean_kw, goal_kw)
+    extra_kw = max(0.0, load.low_kw - state.mean_kw)
+    spread_kw, unsure_kw = math.sqrt(state.height_var), settings.sigmas * math.sqrt(state.variance)
+    insured = min(1.0, fleet.energy_kwh / max(fleet.power_kw * settings.scarce_h, 1e-9))
+    owed, pace, charge, allow = -math.inf, 0.0, math.inf, math.inf
+    near_s = max(ending[0][1], dt_s)
+    for energy, left in ending:
+        r = max(left, near_s)
+        later_s, room = r - near_s, goal_kw * length_s - energy
+        debt = mean_kw * near_s + held_kw * later_s + extra_kw * min(r, settings.burst_s) - room
+        caution = unsure_kw * math.sqrt(min(r, settings.mean_s) * settings.noise_s)
+        caution += settings.early_margin * limit_kw * near_s
+        help_kws = fleet.power_kw * r - (mean_kw - held_kw) * later_s
+        lasts_s = min(r, settings.reserve_s)
+        burst = (state.height_kw + settings.burst_sigmas * spread_kw) * lasts_s
+        high = (state.height_kw + settings.charge_sigmas * spread_kw) * lasts_s
+        due = debt + insured * caution + max(0.0, insured * burst - help_kws)
+        owed, pace, allow = max(owed, due), max(pace, due / r), min(allow, room / r)
+        charge = min(charge, -(debt + insured * caution + max(0.0, high - help_kws)) / r)
+    return _Debt(owed, pace, charge, allow)

@@ -202,12 +202,14 @@ class EmulatedStation:
         self._flush()
         while True:
             await self._clock.sleep(300.0)
-            conversation.post("Heartbeat", self._make("Heartbeat", {}), lambda _outcome: None)
+            if not self.silent:
+                conversation.post("Heartbeat", self._make("Heartbeat", {}), lambda _outcome: None)
 
     def tick(self) -> None:
-        """Let the session notice what timed out."""
+        """Let the session notice what timed out; what is still unsent goes out."""
         if self._conversation is not None:
             self._conversation.tick()
+            self._flush()
 
     # --- messages out -----------------------------------------------------------------------------------------------
     def _make(self, action: str, fields: dict[str, Any]) -> WireStruct:
@@ -220,7 +222,7 @@ class EmulatedStation:
 
     def _flush(self) -> None:
         """Send the oldest queued message; the next one follows its answer."""
-        if self._sending or not self._outbox or not self.connected or self._conversation is None:
+        if self._sending or self.silent or not self._outbox or not self.connected or self._conversation is None:
             return
         payload = self._outbox[0]
         self._sending = True

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -52,14 +52,20 @@ async def paced(read: Callable[[], T], period_s: float, closing: asyncio.Event) 
             continue
 
 
-def with_deadline(send: Callable[[T], Awaitable[None]], limit_s: float) -> Callable[[T], Awaitable[None]]:
-    """`send` that raises SlowReader when one message takes longer than `limit_s`."""
+class Deadline(Generic[T]):
+    """A `send` that gives up on a reader: SlowReader when one message takes longer than `limit_s`, and ever after."""
 
-    async def bounded(message: T) -> None:
-        try:
-            async with asyncio.timeout(limit_s):
-                await send(message)
-        except TimeoutError:
-            raise SlowReader(f"nothing was read for {limit_s:g} s") from None
+    def __init__(self, send: Callable[[T], Awaitable[None]], limit_s: float) -> None:
+        self._send, self._limit_s = send, limit_s
+        self.expired = False
+        """One message has taken too long."""
 
-    return bounded
+    async def __call__(self, message: T) -> None:
+        if not self.expired:
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    await self._send(message)
+            except TimeoutError:
+                self.expired = True
+        if self.expired:
+            raise SlowReader(f"nothing was read for {self._limit_s:g} s")

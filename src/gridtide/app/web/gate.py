@@ -11,7 +11,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scope, Send
 
 from gridtide.app.web.auth import COOKIE, Access, Asked, Refused
-from gridtide.run.pace import SlowReader, with_deadline
+from gridtide.run.pace import Deadline
 from gridtide.run.store_rows import StoreError
 
 log = structlog.get_logger(__name__)
@@ -63,10 +63,14 @@ class Gate(ASGIMiddleware):
             scope["state"]["actor"] = self.access.reader(wish)
         else:
             self.access.check_host(wish)
+        bounded = Deadline(send, SEND_LIMIT_S)
         try:
-            await next_app(scope, receive, with_deadline(send, SEND_LIMIT_S))
-        except* SlowReader as slow:
-            log.info("slow_reader_dropped", peer=wish.peer, reason=str(slow.exceptions[0]))
+            await next_app(scope, receive, bounded)
+        except Exception:
+            # What a SlowReader became on its way through the framework is of no matter; anything else is passed on.
+            if not bounded.expired:
+                raise
+            log.info("slow_reader_dropped", peer=wish.peer, path=scope["path"])
 
 
 async def add_headers(message: Message, _: Scope) -> None:

@@ -121,7 +121,7 @@ async def serve(
     """
     server = _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, proxy_headers=False, server_header=False, lifespan="on",
+            app, log_config=None, access_log=False, proxy_headers=False, server_header=False, lifespan="on", ws="none",
             limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=SHUTDOWN_S, ssl_certfile=tls_cert, ssl_keyfile=tls_key,
         ),
         started or asyncio.Event(),
