@@ -117,10 +117,14 @@ def test_one_seed_is_one_history() -> None:
     assert digest(2, 1)[0] != first
 
 
+FLOAT_POWER = RegisterMap("power", 1, (Register("power_kw", 0, "float32", unit="kW"),), source="tests")
+"""A meter that can say NaN."""
+
+
 # --- (c) the meter fails in the middle of a shave ---------------------------------------------------------------------
-async def shaving() -> WireSite:
+async def shaving(registers: RegisterMap | None = None) -> WireSite:
     """A site that has been shaving for a while, seen between two beats."""
-    wire = WireSite(world(), start_s=START_S + BUSY_S)
+    wire = WireSite(world(), start_s=START_S + BUSY_S, registers=registers)
     wire.start()
     await wire.after(HALF_BEAT_S)
     return await wire.until_giving(12.0)
@@ -132,11 +136,12 @@ def giving_kw(wire: WireSite) -> float:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("silent", "meter_stale"), ("nan", "meter_invalid"), ("disconnect", "meter_stale")]
+    ("kind", "code"),
+    [("silent", "meter_stale"), ("nan", "meter_invalid"), ("exception", "meter_stale"), ("disconnect", "meter_stale")],
 )
 def test_a_lost_meter_ends_every_discharge_within_2_s(kind: str, code: str) -> None:
     async def scenario() -> None:
-        wire = await shaving()
+        wire = await shaving(FLOAT_POWER)
         wire.break_meter(kind)
         last_good_s = wire.site.state.meter.at_s
         await wire.after(0.5)

@@ -22,6 +22,7 @@ from gridtide.twin import plant as twin
 from gridtide.twin.arrivals import Arrival
 from gridtide.twin.building import LoadSeries, textured
 from gridtide.twin.plant import Plant, World
+from gridtide.wire.modbus.registers import RegisterMap
 from gridtide.wire.modbus.server import Fault
 from gridtide.wire.ocpp.actions import Version
 
@@ -133,6 +134,7 @@ class WireSite:
         transformer_kw: float = 400.0,
         versions: tuple[Version, ...] | None = None,
         store: Store | None = None,
+        registers: RegisterMap | None = None,
     ) -> None:
         """Starts nothing yet; must be made on the running virtual loop."""
         self.here, self.store, self.trace = here, store or MemoryStore(), Recorder()
@@ -144,6 +146,8 @@ class WireSite:
         assert self.parts.plant is not None
         self.emulated, self.site = self.parts.plant, self.parts.site
         self.csms, self.board = self.parts.csms, self.parts.board
+        if registers is not None:
+            self.site._meter = MemoryMeter(self.emulated.meter, registers, self.clock)
         self.links: dict[int, MemoryLink] = {}
         for row, station in self.stations.items():
             station._dial = self._watched(row, station._dial)
