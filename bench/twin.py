@@ -151,7 +151,9 @@ def main() -> int:
     """Measure every size and step; the last line is one JSON object with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chargers", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--steps", type=int, nargs="+", default=[96, 1440], help="steps per day: 96 is 15 min, 1440 is 1 min")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[96, 1440], help="steps per day: 96 is 15 min, 1440 is 1 min"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

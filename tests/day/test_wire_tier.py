@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from gridtide.control import guard, site
+from gridtide.control.peak import PeakSettings
 from gridtide.model.decision import Decision, Reason, Snapshot
 from gridtide.run import fast
 from gridtide.run.assembly import ids, provisions
@@ -25,8 +26,10 @@ from gridtide.twin.arrivals import Arrival
 from gridtide.wire.modbus.registers import Register, RegisterMap
 from tests.day.raw_station import RawStation, event
 from tests.day.wire_site import (
+    BUDGET,
     BUSY_S,
     CYCLE_S,
+    FOLLOWING,
     OFFSET_S,
     START_S,
     EpochClock,
@@ -58,9 +61,11 @@ def comings_and_goings() -> list[Arrival]:
     ]
 
 
-async def both_tiers(start_s: float, settle_s: float, length_s: float) -> tuple[WireSite, fast.Run, list[Decision]]:
+async def both_tiers(
+    rule: PeakSettings, start_s: float, settle_s: float, length_s: float
+) -> tuple[WireSite, fast.Run, list[Decision]]:
     """Run the wire tier; from the common state after `settle_s`, run the fast tier over the same `length_s`."""
-    wire = WireSite(world(arrivals=comings_and_goings()), start_s=START_S + start_s)
+    wire = WireSite(world(arrivals=comings_and_goings()), start_s=START_S + start_s, rule=rule)
     wire.start()
     await wire.after(settle_s + HALF_BEAT_S)
     assert wire.csms.online == 6
@@ -76,19 +81,19 @@ async def both_tiers(start_s: float, settle_s: float, length_s: float) -> tuple[
     # The site's loop looks at the plant a microsecond after its beat: so does the fast loop, or its demand clock would differ.
     begin_s = plant.at_s + OFFSET_S
     run = fast.controlled(
-        wire.here, settings(wire.here), begin_s, begin_s + length_s, CYCLE_S, state=state, on_step=keep,
+        wire.here, settings(wire.here, rule), begin_s, begin_s + length_s, CYCLE_S, state=state, on_step=keep,
         plant=twin.command(wire.here, plant, decision.setpoint_kw), period_start=lambda now_s: period(now_s)[0],
     )  # fmt: skip
     return wire, run, decisions
 
 
 @pytest.mark.parametrize(
-    ("start_s", "length_s"),
-    [(BUSY_S - 60.0, 600.0), (BUSY_S + 1_500.0, 480.0)],
+    ("rule", "start_s", "length_s"),
+    [(BUDGET, BUSY_S - 60.0, 600.0), (FOLLOWING, BUSY_S + 1_500.0, 480.0)],
     ids=["busiest ten minutes", "from shaving to charging"],
 )
-def test_both_tiers_give_the_same_setpoints(start_s: float, length_s: float) -> None:
-    wire, run, decisions = on_wire(lambda: both_tiers(start_s, 60.0, length_s))
+def test_both_tiers_give_the_same_setpoints(rule: PeakSettings, start_s: float, length_s: float) -> None:
+    wire, run, decisions = on_wire(lambda: both_tiers(rule, start_s, 60.0, length_s))
     assert len(decisions) == len(wire.trace.setpoints) == length_s / CYCLE_S
     found = np.array([setpoint for _, setpoint in wire.trace.setpoints])
     wanted = np.array([decision.setpoint_kw for decision in decisions])
@@ -174,7 +179,7 @@ def test_a_frozen_meter_is_found_once_the_fleet_has_moved() -> None:
         wire.break_meter("frozen")
         await wire.after(1.0)
         before_kw = giving_kw(wire)
-        await wire.site.set_limit(190.0, 50.0, "operator")
+        await wire.site.set_limit(200.0, 10.0, "operator")
         await wire.after(2.0)
         assert giving_kw(wire) > before_kw + 4.0
         await wire.after(9.0)
@@ -208,6 +213,7 @@ def spiked(kw: float) -> float:
 
     async def scenario() -> float:
         wire = await shaving()
+        await wire.after(10.0)
         wire.break_meter("spike", kw)
         await wire.after(CYCLE_S)
         wire.break_meter("none")
@@ -316,7 +322,7 @@ def test_the_power_of_a_silent_station_is_reserved() -> None:
     async def scenario() -> None:
         hungry = [stay(row, -600.0, 1_800.0, 0.3, 0.8) for row in range(4)]
         # 100 kW behind 130 kW: all four may charge with 7.5 kW each, and none can wait.
-        wire = WireSite(world(4, arrivals=hungry, blocks_kw=(100.0, 100.0)), limit_kw=500.0, transformer_kw=130.0)
+        wire = WireSite(world(4, arrivals=hungry, blocks_kw=(100.0, 100.0)), transformer_kw=130.0)
         wire.start()
         await wire.after(30.0 + HALF_BEAT_S)
         all_kw = wire.decision.setpoint_kw.sum()

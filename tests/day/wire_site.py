@@ -29,10 +29,14 @@ from gridtide.wire.ocpp.actions import Version
 T = TypeVar("T")
 START_S = 1_772_445_600.0
 """2026-03-02 10:00 UTC, the border of a demand interval."""
+V21: tuple[Version, ...] = ("2.1",)
 CYCLE_S = 0.5
 OFFSET_S = 2.0**-20
 """The loop decides this long after the plant's beat: after everything that happens at the beat's own instant."""
-LIMIT_KW = 200.0
+FOLLOWING = PeakSettings(mode="threshold", limit_kw=220.0, buffer_kw=20.0)
+"""Gives what exceeds 200 kW: steady and foreseeable."""
+BUDGET = PeakSettings(limit_kw=200.0)
+"""The default rule, with a limit it has to work for."""
 BLOCKS_KW = (170.0, 225.0, 210.0, 150.0, 190.0, 160.0, 140.0, 140.0)
 """The building by quarter hours from `START_S`; the second one is the busiest."""
 BUSY_S = 900.0
@@ -95,11 +99,11 @@ def world(
     return twin.world(table(size), [evse.MODELS[model]] * size, building, stays(size) if arrivals is None else arrivals)
 
 
-def settings(here: World, limit_kw: float = LIMIT_KW, transformer_kw: float = 400.0) -> site.Settings:
-    """A connection whose peak is to stay below `limit_kw`."""
+def settings(here: World, rule: PeakSettings = FOLLOWING, transformer_kw: float = 400.0) -> site.Settings:
+    """A connection and the rule that holds its peak."""
     return site.Settings(
         table=here.table, limits=SiteLimits(transformer_kw=transformer_kw, static_building_kw=300.0),
-        peak=PeakSettings(limit_kw=limit_kw), cycle_s=CYCLE_S,
+        peak=rule, cycle_s=CYCLE_S,
     )  # fmt: skip
 
 
@@ -130,7 +134,7 @@ class WireSite:
         *,
         start_s: float = START_S,
         plant: Plant | None = None,
-        limit_kw: float = LIMIT_KW,
+        rule: PeakSettings = FOLLOWING,
         transformer_kw: float = 400.0,
         versions: tuple[Version, ...] | None = None,
         store: Store | None = None,
@@ -140,8 +144,8 @@ class WireSite:
         self.here, self.store, self.trace = here, store or MemoryStore(), Recorder()
         self.clock = EpochClock(asyncio.get_running_loop(), start_s)
         self.parts = assembly.in_memory(
-            here, plant or twin.start(here, start_s), settings(here, limit_kw, transformer_kw), self.store, self.clock,
-            versions=versions or ("2.1",) * here.table.size, period=period, tick_offset_s=OFFSET_S, trace=self.trace,
+            here, plant or twin.start(here, start_s), settings(here, rule, transformer_kw), self.store, self.clock,
+            versions=versions or here.table.size * V21, period=period, tick_offset_s=OFFSET_S, trace=self.trace,
         )  # fmt: skip
         assert self.parts.plant is not None
         self.emulated, self.site = self.parts.plant, self.parts.site

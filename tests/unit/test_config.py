@@ -169,7 +169,7 @@ discharge_kw = 40
     table = config.table()
     assert table.ids == ("a", "b-1", "b-2", "b-3", "b-4", "dc", "battery")
     assert table.least_kw == pytest.approx([4.14, 1.38, 1.38, 1.38, 1.38, 0.5, 0.0])
-    assert table.step_kw == pytest.approx([0, 0.23, 0.23, 0.23, 0.23, 0, 0])
+    assert table.step_kw == pytest.approx([0, 0.23, 0.23, 0.23, 0.23, 0.1, 0])
     assert table.discharge_kw.tolist() == [0, 5, 5, 5, 5, 0, 40]
     assert table.group.tolist() == [-1, 0, 0, 0, 0, -1, -1]
     assert table.storage.tolist() == [False] * 6 + [True]

@@ -226,7 +226,7 @@ def least_kw(station: Station, phase_v: float) -> float:
 
 
 def _step_kw(station: Station, phase_v: float) -> float:
-    return station.step_a * station.phases * phase_v / 1000.0 if station.current == "ac" else 0.0
+    return station.step_a * station.phases * phase_v / 1000.0 if station.current == "ac" else station.step_kw
 
 
 def _phase_shares(station: Station) -> list[tuple[float, float, float]]:

@@ -140,6 +140,8 @@ class Station(Struct, frozen=True, kw_only=True):
     """AC: step of the current; 0 is continuous."""
     least_kw: StationKw = 0.5
     """DC: least power other than zero."""
+    step_kw: StationKw = 0.1
+    """DC: step of the power; 0 is continuous. A coarser step sends fewer messages."""
     efficiency: SomeShare = 0.94
     """One way, meter to battery."""
     ramp_kw_per_s: SomeStationKw | None = None
@@ -184,7 +186,6 @@ class Meter(Struct, frozen=True, kw_only=True):
 
     host: Name
     port: Port = 502
-    poll_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.5
     stale_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 1.0
     """Age after which the meter counts as lost."""
 

@@ -42,6 +42,8 @@ def demo(
     from gridtide.app.config import load_site
     from gridtide.app.running import Face, default_home
 
+    from gridtide.app.web.server import listen
+
     files = {"load": load, "sessions": sessions, "tariff": tariff}
     overrides: dict[tuple[str | int, ...], object] = {
         (key, "file"): str(Path(value).absolute()) if not value.startswith("builtin:") else value
@@ -56,6 +58,8 @@ def demo(
         folder = home or default_home()
         shutil.rmtree(folder / "demo", ignore_errors=True)
         (folder / "demo").mkdir(mode=0o700, parents=True)
+        for wanted in (port, ocpp_port, meter_port):
+            listen("127.0.0.1", wanted).close()
         face = Face(host="127.0.0.1", port=port, home=folder, exit_after_s=exit_after)
         asyncio.run(_demo(config, begin.timestamp(), speed, face, ocpp_port, meter_port, model))
 
