@@ -35,3 +35,7 @@ app.add_typer(emulate, name="emulate")
 def main() -> None:
     """Entry point of the `gridtide` script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

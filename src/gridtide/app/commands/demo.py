@@ -41,7 +41,6 @@ def demo(
     from gridtide.app.commands.told import told
     from gridtide.app.config import load_site
     from gridtide.app.running import Face, default_home
-
     from gridtide.app.web.server import listen
 
     files = {"load": load, "sessions": sessions, "tariff": tariff}
