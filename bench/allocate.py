@@ -1,4 +1,7 @@
-"""How long does sharing one target over a large fleet take? Against the limit, and against plain bisection in the same run."""
+"""How long does sharing one target over a large fleet take? Against the limit, and against plain bisection in the same run.
+
+`sum_error_kw` compares what was placed with what bounds and group caps admit, reckoned independently of `share`.
+"""
 
 import argparse
 import json
@@ -41,6 +44,7 @@ def main() -> int:
     parser.add_argument("--vehicles", type=int, default=100_000)
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--target", type=float, default=0.5, help="share of the fleet's rated power to place")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rng = np.random.default_rng(7)
@@ -51,29 +55,36 @@ def main() -> int:
     group = rng.integers(0, args.groups, n)
     offered = np.bincount(group, weights=up, minlength=args.groups)
     caps = offered * rng.uniform(0.3, 1.1, args.groups)
-    target = 0.5 * float(up.sum())
+    target = args.target * float(up.sum())
     found = share(target, weight, lo, up, group, caps)
     sums = np.bincount(group, weights=found.power_kw, minlength=args.groups)
     forced = np.bincount(group, weights=lo, minlength=args.groups)
+    reachable_kw = float(np.maximum(np.minimum(caps, offered), forced).sum())
+    expected_kw = min(max(target, float(lo.sum())), reachable_kw)
     result = {
         "vehicles": n,
         "groups": args.groups,
         "numpy_ms": round(cpu_ms(lambda: share(target, weight, lo, up, group, caps), args.repeats), 3),
         "bisection_no_groups_ms": round(cpu_ms(lambda: bisection(target, weight, lo, up), args.repeats), 3),
         "limit_ms": LIMIT_MS,
-        "sum_error_kw": abs(float(found.power_kw.sum()) + found.missing_kw - target) if found.missing_kw < 1e-6
-        else abs(float(found.power_kw.sum()) - target + found.missing_kw),
+        "target_kw": target,
+        "reachable_kw": reachable_kw,
         "placed_kw": float(found.power_kw.sum()),
-        "missing_kw": found.missing_kw,
+        "sum_error_kw": abs(float(found.power_kw.sum()) - expected_kw),
+        "missing_error_kw": abs(found.missing_kw - (target - expected_kw)),
         "group_excess_kw": float(np.max(sums - np.maximum(caps, forced))),
-    }  # fmt: skip
+        "bound_excess_kw": float(np.max(np.maximum(found.power_kw - up, lo - found.power_kw))),
+    }
     result["ratio_to_limit"] = round(result["numpy_ms"] / LIMIT_MS, 3)
     result["ratio_to_bisection"] = round(result["numpy_ms"] / result["bisection_no_groups_ms"], 3)
-    if not args.json:
+    errors = ("sum_error_kw", "missing_error_kw", "group_excess_kw", "bound_excess_kw")
+    result["exact"] = all(result[name] < 1e-6 for name in errors)
+    if args.json:
+        print(json.dumps(result))
+    else:
         for key, value in result.items():
             print(f"{key:24} {value}")
-    print(json.dumps(result))
-    return 0 if result["sum_error_kw"] < 1e-6 and result["numpy_ms"] <= LIMIT_MS else 1
+    return 0 if result["exact"] and result["numpy_ms"] <= LIMIT_MS else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Which rule keeps a day's demand below the limit, and what does it spend? Budget, thresholds, two baselines, no control, foresight.
+"""Which rule keeps a day's demand below the limit, and what does it spend? Budget, thresholds, two baselines, foresight.
 
-Every rule drives the same fleet (10 x 11 kW, 120 kWh usable, full at the start, recharging allowed, commands 1 s late) over the same
-seeded synthetic days, or over a day of your own (`--load`). `budget` and `threshold` are `gridtide.control.peak.step` itself. A day
-is over when its highest billed interval ends more than 0.5 kW above the limit. The last line with --json is one JSON object.
+Every rule drives the same fleet (10 x 11 kW, 120 kWh usable, full at the start, recharging allowed, commands 1 s late) over the
+same seeded synthetic days, or over a day of your own (`--load`). `budget` and `threshold` are `gridtide.control.peak.step` itself.
+A day is over when its highest billed interval ends more than 0.5 kW above the limit. With --json the last line is one JSON object.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import highspy
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
-from synthetic_day import synthetic_day
+from synthetic_day import synthetic_day  # type: ignore[import-not-found]
 
 from gridtide.control import demand_clock, peak
 from gridtide.model.demand import DemandInterval
@@ -34,6 +34,7 @@ BUFFERS_KW = (0, 10, 25, 35, 50, 75)
 TARIFFS = {"block": DemandInterval(900.0, 1), "rolling": DemandInterval(900.0, 3)}
 RULES = ("none", "budget", *(f"threshold-{b}" for b in BUFFERS_KW), "symmetric", "elapsed")
 RATIO = 1.2
+"""A threshold that is over on no more days than the budget must have spent at least this many times its energy."""
 Floats = NDArray[np.float64]
 Control = Callable[[demand_clock.DemandState, float, float], float]
 """(clock, uncontrolled load in kW, fleet energy in kWh) to fleet power in kW, + charging."""
@@ -134,7 +135,7 @@ def clairvoyant(load_kw: Floats, interval: DemandInterval, limit_kw: float) -> D
 
 def least_energy(means_kw: Floats, interval: DemandInterval, limit_kw: float) -> tuple[float, float]:
     """Least discharge, kWh, that keeps every window at the limit (+ 0.5 kW), and what is left in the evening."""
-    solver = highspy.Highs()
+    solver = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("threads", 1)
     hours, k, n = interval.sub_s / 3600.0, interval.sub_intervals, len(means_kw)

@@ -15,7 +15,7 @@ from gridtide.model.decision import Decision, Reason, Snapshot
 from gridtide.run import fast
 from gridtide.run.assembly import ids, provisions
 from gridtide.run.clock import Clock
-from gridtide.run.csms import Csms
+from gridtide.run.csms import Csms, DriverDefault
 from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link
@@ -365,16 +365,26 @@ def test_an_empty_bay_with_a_living_station_is_not_silent() -> None:
 
 
 # --- (f) transaction events happen once -------------------------------------------------------------------------------
+def no_default(_token: str, _now_s: float) -> DriverDefault | None:
+    """No driver has told anything."""
+    return None
+
+
 class Ward:
     """A CSMS of one station over raw frames, without a plant."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(
+        self,
+        store: MemoryStore | None = None,
+        driver_default: Callable[[str, float], DriverDefault | None] = no_default,
+    ) -> None:
         self.clock = EpochClock(asyncio.get_running_loop(), START_S)
         self.store = store or MemoryStore()
         self.board = EvidenceBoard(table(1))
         self.csms = Csms(
-            table(1), provisions(table(1), ("2.1",)), self.board, self.store, self.clock, ids("c"), lease_s=5.0
-        )
+            table(1), provisions(table(1), ("2.1",)), self.board, self.store, self.clock, ids("c"), lease_s=5.0,
+            driver_default=driver_default,
+        )  # fmt: skip
         self.ticks = asyncio.ensure_future(self.csms.tick_forever())
 
     async def station(self) -> RawStation:
@@ -450,6 +460,37 @@ def test_an_event_that_is_not_stored_is_not_acknowledged_and_works_when_repeated
         assert not ward.board.connected[0]
         assert (await raw.tell("Started", 0))[0] == 3
         assert ward.board.connected[0]
+
+    on_wire(scenario)
+
+
+def test_an_event_that_cannot_be_kept_is_the_stations_fault() -> None:
+    async def scenario() -> None:
+        ward = Ward()
+        raw = await ward.station()
+        answer = await raw.tell("Started", 0, "")
+        assert (answer[0], answer[2]) == (4, "PropertyConstraintViolation")
+        assert ward.store.events() == ()
+
+    on_wire(scenario)
+
+
+def test_a_failure_of_ours_is_told_in_fixed_words_and_ends_no_connection() -> None:
+    def fail(*_: object) -> DriverDefault | None:
+        raise ValueError("secret inner text")
+
+    async def scenario() -> None:
+        ward = Ward(driver_default=fail)
+        raw = await ward.station()
+        token = {"idToken": "card", "type": "ISO14443"}
+        for action, payload in [
+            ("TransactionEvent", event(ward.clock, "Started", 0, idToken=token)),
+            ("Heartbeat", {}),
+        ]:
+            ward.csms._actions["Heartbeat"] = fail
+            assert (await raw.call(action, payload))[2:] == ["InternalError", "internal error", {}]
+        assert ward.csms.online == 1
+        assert (await raw.call("Authorize", {"idToken": token}))[0] == 3
 
     on_wire(scenario)
 

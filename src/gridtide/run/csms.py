@@ -20,7 +20,7 @@ from gridtide.run.clock import Clock
 from gridtide.run.conversation import Answer, Conversation
 from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.net import Link
-from gridtide.run.store import Store, StoreError, TransactionEvent
+from gridtide.run.store import Store, StoreError, StoreRangeError, TransactionEvent
 from gridtide.wire.ocpp import codec, dialects
 from gridtide.wire.ocpp.actions import Version
 from gridtide.wire.ocpp.dialects import Dialect, Setpoint, StationDialect
@@ -346,6 +346,9 @@ class Csms:
         """Commit the event; a new one then takes effect. What happened offline is history, but an end is an end."""
         try:
             new = await self._store.add_transaction_event(event)
+        except StoreRangeError:
+            # The station's fault, not ours: no trace in the log, and no repetition to wait for.
+            raise RemoteProtocolError("PropertyConstraintViolation", "a field of the event cannot be kept") from None
         except StoreError:
             self._on_event("store_failed", station.provision.identity, "A transaction event could not be stored.")
             raise

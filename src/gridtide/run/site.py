@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
-from gridtide.control import needs, shadow
+from gridtide.control import demand_clock, needs, shadow
 from gridtide.control import site as control
 from gridtide.control.dispatch import Override
 from gridtide.control.meter import acknowledge_sign
@@ -241,9 +241,11 @@ class SiteService:
         old, limit = self.settings.peak, Limit(limit_kw, buffer_kw)
         await self.store.put_setting("peak", msgspec.json.encode(limit), actor, self.clock.wall())
         self._set_limit(limit)
-        self.note(
-            "limit_changed", actor, f"From {old.limit_kw:g} to {limit.limit_kw:g} kW, buffer {limit.buffer_kw:g} kW."
-        )
+        text = f"From {old.limit_kw:g} to {limit_kw:g} kW, buffer {buffer_kw:g} kW."
+        billed_kw = demand_clock.floor_kw(self.state.demand, self.settings.peak.ratchet)
+        if billed_kw > limit_kw:
+            text += f" {billed_kw:.0f} kW are billed this period anyway, so that is what is held until it ends."
+        self.note("limit_changed", actor, text)
 
     def _set_limit(self, limit: Limit) -> None:
         peak = structs.replace(self.settings.peak, limit_kw=limit.limit_kw, buffer_kw=limit.buffer_kw)

@@ -52,7 +52,6 @@ def flow(batteries: Batteries, energy_kwh: Floats, ac_kw: Floats, hours: Floats,
     moved = taper.energy_kwh(np.abs(wish), hours, np.maximum(room, 0.0), width, capacity, full)
     moved = np.where(plugged, moved, 0.0)
     into = np.where(charging, moved, -moved)
-    mean_kw = np.where(hours > 0.0, into / np.where(hours > 0.0, hours, 1.0), 0.0)
-    ac = losses.ac_kw(mean_kw, efficiency)
-    loss = losses.loss_kw(ac, efficiency)
-    return Flow(np.maximum(ac, 0.0) * hours, np.maximum(-ac, 0.0) * hours, loss * hours, into)
+    # The conversion is linear, so that it turns energies into energies as it turns powers into powers.
+    ac_kwh = losses.ac_kw(into, efficiency)
+    return Flow(np.maximum(ac_kwh, 0.0), np.maximum(-ac_kwh, 0.0), losses.loss_kw(ac_kwh, efficiency), into)

@@ -150,9 +150,9 @@ def _ramp(
 ) -> Floats:
     """Append the pieces of a ramp from `start_kw` towards `goal_kw` within `span_s`; returns the power at its end."""
     crossing = start_kw * goal_kw < 0.0
-    middle = np.where(crossing, 0.0, goal_kw)
+    goals = (np.where(crossing, 0.0, goal_kw), goal_kw) if crossing.any() else (goal_kw,)
     left, power = span_s, start_kw
-    for goal in (middle, goal_kw):
+    for goal in goals:
         need_s = np.abs(goal - power) / ramp
         use_s = np.minimum(need_s, left)
         reached = power + np.sign(goal - power) * ramp * use_s
@@ -160,7 +160,8 @@ def _ramp(
         if (use_s > 0.0).any():
             pieces.append((0.5 * (power + reached), use_s / 3600.0))
         power, left = reached, left - use_s
-    pieces.append((power, left / 3600.0))
+    if (left > 0.0).any():
+        pieces.append((power, left / 3600.0))
     return power
 
 

@@ -41,7 +41,6 @@ def demo(
     from gridtide.app.commands.told import told
     from gridtide.app.config import load_site
     from gridtide.app.running import Face, default_home
-    from gridtide.app.web.server import listen
 
     files = {"load": load, "sessions": sessions, "tariff": tariff}
     overrides: dict[tuple[str | int, ...], object] = {
@@ -57,10 +56,17 @@ def demo(
         folder = home or default_home()
         shutil.rmtree(folder / "demo", ignore_errors=True)
         (folder / "demo").mkdir(mode=0o700, parents=True)
-        for wanted in (port, ocpp_port, meter_port):
-            listen("127.0.0.1", wanted).close()
+        port, ocpp_port, meter_port = (_free(wanted) for wanted in (port, ocpp_port, meter_port))
         face = Face(host="127.0.0.1", port=port, home=folder, exit_after_s=exit_after)
         asyncio.run(_demo(config, begin.timestamp(), speed, face, ocpp_port, meter_port, model))
+
+
+def _free(port: int) -> int:
+    """The port itself if it can be had, a free one for 0; raises OSError before any time is spent."""
+    from gridtide.app.web.server import listen
+
+    with listen("127.0.0.1", port) as probe:
+        return int(probe.getsockname()[1])
 
 
 async def _demo(
