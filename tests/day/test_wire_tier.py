@@ -16,11 +16,12 @@ from gridtide.model.decision import Decision, Reason, Snapshot
 from gridtide.run import fast
 from gridtide.run.assembly import ids, provisions
 from gridtide.run.clock import Clock
-from gridtide.run.csms import Csms, DriverDefault
+from gridtide.run.csms import Csms
 from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link
 from gridtide.run.site import SiteService
+from gridtide.run.station import DriverDefault
 from gridtide.run.store import MemoryStore, SqliteStore, TransactionEvent
 from gridtide.twin import plant as twin
 from gridtide.twin.arrivals import Arrival
@@ -488,7 +489,7 @@ def test_a_failure_of_ours_is_told_in_fixed_words_and_ends_no_connection() -> No
             ("TransactionEvent", event(ward.clock, "Started", 0, idToken=token)),
             ("Heartbeat", {}),
         ]:
-            ward.csms._actions["Heartbeat"] = fail
+            ward.csms._intake._actions["Heartbeat"] = fail
             assert (await raw.call(action, payload))[2:] == ["InternalError", "internal error", {}]
         assert ward.csms.online == 1
         assert (await raw.call("Authorize", {"idToken": token}))[0] == 3

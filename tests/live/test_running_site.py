@@ -144,7 +144,7 @@ def test_limit_survives_kill_9_and_a_pulled_meter_is_told(running: Running) -> N
     meter.wait(timeout=10)
     lost = running.wait(lambda view: view["state"] == "safe", within_s=5.0)
     assert "meter" in lost["sentence"].lower()
-    assert any(event["code"] == "meter_stale" for event in lost["events"])
+    running.wait(lambda view: any(event["code"] == "meter_stale" for event in view["events"]), within_s=5.0)
     assert running.command("status").returncode == 3
 
 

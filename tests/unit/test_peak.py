@@ -157,7 +157,7 @@ def test_a_new_level_of_the_load_is_no_endless_burst() -> None:
 
 def test_with_little_energy_left_no_insurance_is_bought() -> None:
     learned = PeakState(mean_kw=470.0, variance=1.0, height_kw=150.0, height_var=100.0)
-    clock = late_in_the_block(0.55, t_s=450.0)
+    clock = late_in_the_block(0.866, t_s=780.0)
     load = LoadNow(470.0, 470.0)
     _, rich = peak.step(learned, clock, BLOCK, load, FleetRoom(60.0, 500.0), 0.5, PeakSettings())
     _, poor = peak.step(learned, clock, BLOCK, load, FleetRoom(60.0, 1.0), 0.5, PeakSettings())

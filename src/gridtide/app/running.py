@@ -14,8 +14,8 @@ from gridtide.app.config import SiteConfig
 from gridtide.app.web.auth import Access, load_token
 from gridtide.app.web.server import create_app, listen, serve
 from gridtide.market.tariff import Tariff
-from gridtide.run.csms import DriverDefault
 from gridtide.run.live import LiveSite
+from gridtide.run.station import DriverDefault
 from gridtide.run.view import Site, Viewer
 
 

@@ -76,7 +76,7 @@ class Peak(Struct, frozen=True, kw_only=True):
     mode: Literal["budget", "threshold", "off"] = "budget"
     buffer_kw: Kw = 50.0
     """Vehicles may give only while the site takes more than limit less buffer."""
-    margin: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.008
+    margin: Annotated[float, Meta(ge=0.0, le=0.2)] = 0.004
     """Share of an interval's energy that is kept unused."""
     ratchet: Share = 0.0
     """Share of earlier peaks that is billed anyway."""

@@ -33,6 +33,9 @@ class MeterState(Struct, frozen=True):
     at_s: float = -math.inf
     """Instant of the last good sample."""
     recent_kw: tuple[float, ...] = ()
+    """The last three good readings."""
+    loads_kw: tuple[float, ...] = ()
+    """The same less the fleet's power of their instants: what the median is taken of, or it would lag the fleet."""
     good: int = 0
     """Good, varying samples in a row, up to the number needed."""
     same_since_s: float = -math.inf
@@ -88,7 +91,8 @@ def watch(
     had = trouble or ("meter_invalid" if invalid else state.had if state.lost else "")
     state = structs.replace(state, had=had)
     last = state.recent_kw[-1] if state.recent_kw else math.nan
-    low = min(last, sorted(state.recent_kw)[len(state.recent_kw) // 2]) if state.recent_kw else math.nan
+    median_kw = sorted(state.loads_kw)[len(state.loads_kw) // 2] if state.loads_kw else math.nan
+    low = min(last, median_kw + state.fleet_kw) if state.loads_kw else math.nan
     return state, Verdict(not trouble and not state.lost, last, low, events)
 
 
@@ -120,6 +124,7 @@ def _take(
     return MeterState(
         at_s=sample.at_s,
         recent_kw=(*state.recent_kw, value)[-3:],
+        loads_kw=(*state.loads_kw, value - fleet_kw)[-3:],
         good=min(state.good + 1, settings.good_samples) if changed else state.good,
         same_since_s=sample.at_s if changed else state.same_since_s,
         fleet_then_kw=fleet_kw if changed else state.fleet_then_kw,

@@ -1,93 +1,31 @@
 """The charging-station management system: authenticated links in, evidence for the controller out, setpoints as leases back.
 
-A transaction event is acknowledged after it is committed; a repeated one has no second effect. A station that reconnects gives
-nothing until its non-discharging default profile is acknowledged again and its transaction has spoken.
+A station that reconnects gives nothing until its non-discharging default profile is acknowledged again and its transaction has
+spoken. Of two connections under one name the living one stays.
 """
 
-import asyncio
-import math
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
 
-from gridtide.model.decision import Decision, Outcome
+from gridtide.model.decision import Decision
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
-from gridtide.run.conversation import Answer, Conversation
+from gridtide.run.conversation import Conversation
 from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.intake import Intake
 from gridtide.run.net import Link
-from gridtide.run.store import Store, StoreError, StoreRangeError, TransactionEvent
-from gridtide.wire.ocpp import codec, dialects
+from gridtide.run.setpoints import SetpointSender
+from gridtide.run.station import DriverDefault, OnEvent, Provision, Station
+from gridtide.run.store import Store
+from gridtide.wire.ocpp import codec
 from gridtide.wire.ocpp.actions import Version
-from gridtide.wire.ocpp.dialects import Dialect, Setpoint, StationDialect
-from gridtide.wire.ocpp.errors import RemoteProtocolError
-from gridtide.wire.ocpp.events import CallAnswered, CallFailed, CallReceived
-from gridtide.wire.ocpp.meter import read_meter_values
+from gridtide.wire.ocpp.events import CallAnswered
 from gridtide.wire.ocpp.outgoing import Priority
 from gridtide.wire.ocpp.session import Session
-from gridtide.wire.ocpp.structs import WireStruct
 
 log = structlog.get_logger(__name__)
-SKEW_FLAG_S = 10.0
-CHARGE_LEASE_S = 60.0
-"""Charging limits end too, so that a dead controller leaves every vehicle at its fallback limit and not at its last one."""
-LEASE_PROFILE_ID = 1000
-REPORT_S = 1
-"""Interval at which stations are asked to report their meter, s."""
-
-OnEvent = Callable[[str, str, str], None]
-"""(code, source, text) of something people should know."""
-
-
-class Provision(Struct, frozen=True, kw_only=True):
-    """One provisioned station."""
-
-    identity: str
-    rows: dict[int, int]
-    """EVSE id -> row of the fleet."""
-    dialect: Dialect = "refuse"
-    discharge_opt_in: bool = False
-    """The operator's recorded consent to discharge over OCPP 2.0.1, which cannot negotiate it."""
-
-
-class DriverDefault(Struct, frozen=True):
-    """What a driver needs when the vehicle tells nothing."""
-
-    departs_at_s: float
-    """UTC epoch seconds."""
-    energy_kwh: float
-
-
-class _Sent(Struct, frozen=True):
-    power_kw: float
-    at_s: float
-
-
-class Station:
-    """One station's live state; outlives its connections."""
-
-    def __init__(self, provision: Provision) -> None:
-        self.provision = provision
-        self.conversation: Conversation | None = None
-        self.version: Version = "2.1"
-        self.generation = 0
-        self.underneath: set[int] = set()
-        """Rows whose non-discharging default profile is acknowledged on this connection."""
-        self.transactions: dict[int, str] = {}
-        self.tokens: dict[int, str] = {}
-        self.bidirectional: set[int] = set()
-        """Rows whose vehicle asked for bidirectional transfer."""
-        self.synced: set[int] = set()
-        """Rows whose transaction has spoken on this connection."""
-        self.newest: dict[int, tuple[str, int]] = {}
-        """Row -> transaction and sequence number of the newest event that had an effect; kept after the end."""
-        self.sent: dict[int, _Sent] = {}
-        self.outcomes: dict[int, Outcome] = {}
-        self.skew_s = 0.0
 
 
 class Csms:
@@ -105,29 +43,27 @@ class Csms:
         lease_s: float,
         driver_default: Callable[[str, float], DriverDefault | None] = lambda _token, _now: None,
     ) -> None:
-        self._table, self._board, self._store, self._clock = table, board, store, clock
-        self._new_id, self._lease_s = new_id, lease_s
-        self._on_event: OnEvent = _unheard
-        self._driver_default = driver_default
+        self._board, self._clock, self._new_id = board, clock, new_id
+        self._told: OnEvent = _unheard
         self.stations = {item.identity: Station(item) for item in provisions}
-        self.setpoints_sent = 0
-        self._bookings: set[asyncio.Future[None]] = set()
+        self.sender = SetpointSender(table, board, clock, lease_s, self._on_event)
+        self._intake = Intake(table, board, store, clock, lease_s, self._on_event, self.sender.dialect, driver_default)
         for open_one in store.open_transactions():
             station = self.stations.get(open_one.station_id)
             row = station.provision.rows.get(open_one.evse_id or 0) if station is not None else None
             if station is not None and row is not None:
                 station.transactions[row] = open_one.transaction_id
-        self._actions: dict[str, Callable[[Station, Any, CallReceived], Answer]] = {
-            "BootNotification": self._boot,
-            "Heartbeat": self._heartbeat,
-            "StatusNotification": self._status,
-            "Authorize": self._authorize,
-            "TransactionEvent": self._transaction,
-            "MeterValues": self._meter_values,
-            "NotifyEVChargingNeeds": self._needs,
-            "SecurityEventNotification": self._security,
-            "DataTransfer": self._data_transfer,
-        }
+
+    def apply(self, decision: Decision) -> None:
+        """Send a decision's setpoints: what changed, and leases that must be renewed."""
+        self.sender.apply(decision, self.stations.values())
+
+    def tell(self, on_event: OnEvent) -> None:
+        """Whom to tell of events: the site, which stores them."""
+        self._told = on_event
+
+    def _on_event(self, code: str, source: str, text: str) -> None:
+        self._told(code, source, text)
 
     async def serve(self, identity: str, version: Version, link: Link) -> None:
         """Serve one authenticated connection until it ends."""
@@ -144,7 +80,7 @@ class Csms:
         station.generation += 1
         mine = station.generation
         session = Session("csms", version, self._new_id)
-        conversation = Conversation(session, link, self._clock, lambda call: self._on_call(station, call))
+        conversation = Conversation(session, link, self._clock, lambda call: self._intake.on_call(station, call))
         station.conversation, station.version = conversation, version
         self._forget_connection(station)
         try:
@@ -164,331 +100,11 @@ class Csms:
                 if station.conversation is not None:
                     station.conversation.tick()
 
-    def tell(self, on_event: OnEvent) -> None:
-        """Whom to tell of events: the site, which stores them."""
-        self._on_event = on_event
-
     @property
     def online(self) -> int:
         """Stations connected and accepted."""
-        live = [s.conversation for s in self.stations.values() if s.conversation is not None]
-        return sum(item.session.boot_state == "accepted" for item in live)
+        return sum(station.accepted is not None for station in self.stations.values())
 
-    def apply(self, decision: Decision) -> None:
-        """Send what changed or must be renewed; one slow station delays no other."""
-        now_s = self._clock.monotonic()
-        for station in self.stations.values():
-            conversation = station.conversation
-            if conversation is None or conversation.session.boot_state != "accepted":
-                continue
-            for evse_id, row in station.provision.rows.items():
-                power_kw = float(decision.setpoint_kw[row])
-                if row not in station.transactions:
-                    # An empty bay tells no meter values; its station's living link says that it is not silent.
-                    self._board.heard_s[row] = now_s
-                elif self._due(station, row, power_kw, now_s):
-                    self._send(station, conversation, evse_id, row, power_kw, now_s)
-
-    def _due(self, station: Station, row: int, power_kw: float, now_s: float) -> bool:
-        last = station.sent.get(row)
-        if last is None or abs(last.power_kw - power_kw) >= 0.0005:
-            return True
-        lease_s = self._lease_s if power_kw < 0.0 else CHARGE_LEASE_S
-        return now_s - last.at_s >= lease_s / 2.5 - 1e-6
-
-    def _send(
-        self, station: Station, conversation: Conversation, evse_id: int, row: int, power_kw: float, now_s: float
-    ) -> None:
-        last = station.sent.get(row)
-        stops = power_kw >= 0.0 and last is not None and last.power_kw < 0.0
-        lease_s = self._lease_s if power_kw < 0.0 else CHARGE_LEASE_S
-        setpoint = Setpoint(
-            power_kw=power_kw, lease_s=int(lease_s), now=self._now(), evse_id=evse_id,
-            profile_id=LEASE_PROFILE_ID + evse_id, transaction_id=station.transactions[row],
-        )  # fmt: skip
-        translated = dialects.translate(setpoint, self._dialect(station, evse_id, row))
-        if translated.denial is not None:
-            self._board.may_discharge[row] = False
-            self._on_event("discharge_denied", self._table.ids[row], f"Not sent: {translated.denial}.")
-            return
-        station.sent[row] = _Sent(power_kw, now_s)
-        self.setpoints_sent += 1
-        generation = station.generation
-        for call in translated.calls:
-            conversation.post(
-                call.action, call.payload,
-                lambda outcome: self._outcome(station, generation, row, power_kw, outcome),
-                priority=Priority.STOP if stops else Priority.CONTROL, replace_key=("setpoint", row),
-            )  # fmt: skip
-
-    def _dialect(self, station: Station, evse_id: int, row: int) -> StationDialect:
-        """What is agreed with the station about one of its EVSEs."""
-        return StationDialect(
-            version=station.version,
-            dialect=station.provision.dialect,
-            is_discharge_authorised=bool(self._board.may_discharge[row]),
-            is_underlay_accepted=row in station.underneath,
-            underlay_profile_id=evse_id,
-            underlay_kw=float(self._table.fallback_kw[row]),
-            skew_s=station.skew_s,
-        )
-
-    def _outcome(
-        self, station: Station, generation: int, row: int, power_kw: float, outcome: CallAnswered | CallFailed
-    ) -> None:
-        """A missing answer is a refusal; a refused discharge is told."""
-        if generation != station.generation:
-            return
-        if isinstance(outcome, CallFailed):
-            if outcome.reason != "replaced":
-                station.outcomes[row] = Outcome.LATE
-                station.sent.pop(row, None)
-            return
-        accepted = str(getattr(outcome.payload, "status", "")) == "Accepted"
-        station.outcomes[row] = Outcome.APPLIED if accepted else Outcome.REFUSED
-        if not accepted:
-            station.sent.pop(row, None)
-            if power_kw < 0.0:
-                self._board.may_discharge[row] = False
-                station.bidirectional.discard(row)
-                self._on_event("discharge_denied", self._table.ids[row], "The station rejected the discharge profile.")
-
-    # --- messages from stations -------------------------------------------------------------------------------------
-    def _on_call(self, station: Station, call: CallReceived) -> Answer:
-        act = self._actions.get(call.action)
-        if act is not None:
-            return act(station, call.payload, call)
-        return self._generic(station, call.action)
-
-    def _generic(self, station: Station, action: str) -> WireStruct:
-        """Messages without effect here: an empty answer where the schema allows it, else NotSupported."""
-        kind = codec.payload_type(station.version, action, "response")
-        if getattr(kind, "__struct_fields__", ()) and not _all_optional(kind):
-            raise RemoteProtocolError("NotSupported", f"{action} is not supported by this system")
-        return kind()
-
-    def _reply(self, station: Station, action: str, **fields: Any) -> WireStruct:
-        return codec.payload_type(station.version, action, "response")(**fields)
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.wall(), UTC)
-
-    def _boot(self, station: Station, _message: Any, _call: CallReceived) -> WireStruct:
-        if station.generation > 1:
-            self._on_event(
-                "station_back", station.provision.identity, f"{station.provision.identity} is connected again."
-            )
-        asyncio.get_running_loop().call_soon(self._prepare, station)
-        return self._reply(station, "BootNotification", currentTime=self._now(), interval=300, status="Accepted")
-
-    def _prepare(self, station: Station) -> None:
-        """After the boot answer: the non-discharging profile underneath, then how often to report."""
-        conversation = station.conversation
-        if conversation is None or conversation.session.boot_state != "accepted":
-            return
-        generation = station.generation
-        for evse_id, row in station.provision.rows.items():
-            call = dialects.underlay_call(self._dialect(station, evse_id, row), evse_id)
-            conversation.post(call.action, call.payload, self._underneath_done(station, generation, row))
-        request = codec.payload_type(station.version, "SetVariables", "request")
-        wanted = msgspec.convert(
-            {"setVariableData": [{"attributeValue": str(REPORT_S), "component": {"name": "SampledDataCtrlr"},
-                                  "variable": {"name": "TxUpdatedInterval"}}]},
-            request,
-        )  # fmt: skip
-        conversation.post("SetVariables", wanted, lambda _outcome: None)
-
-    def _underneath_done(
-        self, station: Station, generation: int, row: int
-    ) -> Callable[[CallAnswered | CallFailed], None]:
-        def done(outcome: CallAnswered | CallFailed) -> None:
-            accepted = isinstance(outcome, CallAnswered) and str(getattr(outcome.payload, "status", "")) == "Accepted"
-            if generation == station.generation and accepted:
-                station.underneath.add(row)
-                self._judge(station, row)
-
-        return done
-
-    def _heartbeat(self, station: Station, _message: Any, _call: CallReceived) -> WireStruct:
-        return self._reply(station, "Heartbeat", currentTime=self._now())
-
-    def _status(self, station: Station, message: Any, _call: CallReceived) -> WireStruct:
-        row = station.provision.rows.get(message.evseId)
-        if row is not None:
-            self._board.fault[row] = message.connectorStatus == "Faulted"
-            self._judge(station, row)
-        return self._reply(station, "StatusNotification")
-
-    def _authorize(self, station: Station, message: Any, _call: CallReceived) -> WireStruct:
-        info: dict[str, Any] = {"idTokenInfo": {"status": "Accepted" if message.idToken.idToken else "Invalid"}}
-        if station.version == "2.1" and station.provision.dialect != "refuse":
-            info["allowedEnergyTransfer"] = ["DC", "DC_BPT", "AC_single_phase", "AC_three_phase", "AC_BPT"]
-        return msgspec.convert(info, codec.payload_type(station.version, "Authorize", "response"))
-
-    async def _transaction(self, station: Station, message: Any, call: CallReceived) -> WireStruct:
-        evse_id = message.evse.id if message.evse is not None else self._evse_of(station, message)
-        event = TransactionEvent(
-            station_id=station.provision.identity, transaction_id=message.transactionInfo.transactionId,
-            seq_no=message.seqNo, event_type=message.eventType, at_s=message.timestamp.timestamp(), evse_id=evse_id,
-            payload_json=codec.encode(station.version, "TransactionEvent", "request", message),
-        )  # fmt: skip
-        # A connection that ends meanwhile must not part the record from its effect: the repetition would have none.
-        booking = asyncio.ensure_future(self._book(station, station.generation, event, message, call.received_at_s))
-        self._bookings.add(booking)
-        booking.add_done_callback(self._bookings.discard)
-        await asyncio.shield(booking)
-        fields = {"idTokenInfo": {"status": "Accepted"}} if message.idToken is not None else {}
-        return msgspec.convert(fields, codec.payload_type(station.version, "TransactionEvent", "response"))
-
-    async def _book(
-        self, station: Station, generation: int, event: TransactionEvent, message: Any, heard_s: float
-    ) -> None:
-        """Commit the event; a new one then takes effect. What happened offline is history, but an end is an end."""
-        try:
-            new = await self._store.add_transaction_event(event)
-        except StoreRangeError:
-            # The station's fault, not ours: no trace in the log, and no repetition to wait for.
-            raise RemoteProtocolError("PropertyConstraintViolation", "a field of the event cannot be kept") from None
-        except StoreError:
-            self._on_event("store_failed", station.provision.identity, "A transaction event could not be stored.")
-            raise
-        row = station.provision.rows.get(event.evse_id or 0)
-        if not new or row is None or self._is_late(station, row, event):
-            return
-        if event.event_type == "Ended":
-            if station.transactions.get(row) == event.transaction_id:
-                self._end(station, row)
-        elif not message.offline:
-            self._effect(station, message, row, heard_s)
-            if station.generation == generation:
-                station.synced.add(row)
-                self._judge(station, row)
-
-    def _is_late(self, station: Station, row: int, event: TransactionEvent) -> bool:
-        """An event older than one of its transaction that was heard already is recorded and has no effect (FT11)."""
-        transaction, seq_no = station.newest.get(row, ("", 0))
-        if event.transaction_id == transaction and event.seq_no < seq_no:
-            return True
-        station.newest[row] = (event.transaction_id, event.seq_no)
-        return False
-
-    def _evse_of(self, station: Station, message: Any) -> int:
-        """EVSE of a later event that does not name it again; 0 is unknown."""
-        row = next((r for r, t in station.transactions.items() if t == message.transactionInfo.transactionId), None)
-        return next((e for e, r in station.provision.rows.items() if r == row), 0)
-
-    def _effect(self, station: Station, message: Any, row: int, heard_s: float) -> None:
-        """A transaction goes on, or a new one begins, at `row`."""
-        board, transaction = self._board, message.transactionInfo.transactionId
-        if station.transactions.get(row) != transaction:
-            board.clear_vehicle(row)
-            station.sent.pop(row, None)
-            station.bidirectional.discard(row)
-        station.transactions[row] = transaction
-        board.connected[row] = True
-        self._flag_skew(station, message.timestamp)
-        if message.idToken is not None:
-            self._default_need(station, row, message.idToken.idToken)
-        self._read(row, message.meterValue or (), heard_s)
-
-    def _end(self, station: Station, row: int) -> None:
-        station.transactions.pop(row, None)
-        station.sent.pop(row, None)
-        station.bidirectional.discard(row)
-        self._board.clear_vehicle(row)
-
-    def _default_need(self, station: Station, row: int, token: str) -> None:
-        """Until the vehicle tells its needs, its driver's defaults hold."""
-        station.tokens[row] = token
-        default = self._driver_default(token, self._clock.wall())
-        if default is not None and math.isnan(self._board.need_soc[row]):
-            self._board.asked_kwh[row] = default.energy_kwh
-            self._board.departs_s[row] = self._monotonic_of(default.departs_at_s)
-
-    def _monotonic_of(self, wall_s: float) -> float:
-        return wall_s - self._clock.wall() + self._clock.monotonic()
-
-    def _flag_skew(self, station: Station, stamp: datetime) -> None:
-        station.skew_s = stamp.timestamp() - self._clock.wall()
-        if abs(station.skew_s) > SKEW_FLAG_S:
-            self._on_event("security", station.provision.identity, f"Its clock is off by {station.skew_s:.0f} s.")
-
-    def _meter_values(self, station: Station, message: Any, call: CallReceived) -> WireStruct:
-        row = station.provision.rows.get(message.evseId)
-        if row is not None and row in station.transactions:
-            self._board.connected[row] = True
-            station.synced.add(row)
-            self._read(row, message.meterValue, call.received_at_s)
-            self._judge(station, row)
-        return self._reply(station, "MeterValues")
-
-    def _read(self, row: int, values: Any, heard_s: float) -> None:
-        """Meter values become evidence; what is missing stays as it was and ages."""
-        if not values:
-            return
-        reading, board = read_meter_values(values), self._board
-        board.heard_s[row] = heard_s
-        if reading.power_kw is not None:
-            board.power_kw[row] = reading.power_kw
-        if reading.soc is not None:
-            board.soc[row] = round(reading.soc, 6)
-        if reading.temperature_c is not None:
-            board.temperature_c[row] = reading.temperature_c
-
-    def _needs(self, station: Station, message: Any, _call: CallReceived) -> WireStruct:
-        row = station.provision.rows.get(message.evseId)
-        if row is not None:
-            self._take_needs(station, row, message.chargingNeeds)
-        status = "Accepted" if row is not None else "Rejected"
-        return self._reply(station, "NotifyEVChargingNeeds", status=status)
-
-    def _take_needs(self, station: Station, row: int, needs: Any) -> None:
-        board, dc = self._board, needs.dcChargingParameters
-        if dc is not None and dc.evEnergyCapacity:
-            board.capacity_kwh[row] = dc.evEnergyCapacity / 1000.0
-            if dc.evMaxPower:
-                board.charge_limit_kw[row] = min(dc.evMaxPower / 1000.0, float(self._table.charge_kw[row]))
-        if needs.departureTime is not None:
-            board.departs_s[row] = self._monotonic_of(needs.departureTime.timestamp())
-        v2x = getattr(needs, "v2xChargingParameters", None)
-        target = v2x.targetSoC if v2x is not None else None
-        if target is not None:
-            board.need_soc[row] = target / 100.0
-        elif dc is not None and dc.energyAmount is not None and dc.stateOfCharge is not None and dc.evEnergyCapacity:
-            gained = dc.energyAmount / dc.evEnergyCapacity
-            board.need_soc[row] = min(1.0, dc.stateOfCharge / 100.0 + gained)
-        if v2x is not None and v2x.maxDischargePower is not None:
-            board.discharge_limit_kw[row] = min(
-                abs(v2x.maxDischargePower) / 1000.0, float(self._table.discharge_kw[row])
-            )
-        if str(needs.requestedEnergyTransfer).endswith("BPT"):
-            station.bidirectional.add(row)
-        self._judge(station, row)
-
-    def _judge(self, station: Station, row: int) -> None:
-        """May this row discharge? Dialect, negotiated service or recorded consent, profile underneath, in sync, clock right."""
-        agreed = row in station.bidirectional or (station.version == "2.0.1" and station.provision.discharge_opt_in)
-        self._board.may_discharge[row] = (
-            station.provision.dialect != "refuse"
-            and agreed
-            and row in station.underneath
-            and row in station.synced
-            and row in station.transactions
-            and abs(station.skew_s) <= self._lease_s / 2.0
-        )
-
-    async def _security(self, station: Station, message: Any, _call: CallReceived) -> WireStruct:
-        if message.type == "TamperDetectionActivated":
-            for row in station.provision.rows.values():
-                self._board.fault[row] = True
-        self._on_event("security", station.provision.identity, f"{message.type}: {message.techInfo or 'no details'}")
-        await asyncio.sleep(0)
-        return self._reply(station, "SecurityEventNotification")
-
-    def _data_transfer(self, station: Station, _message: Any, _call: CallReceived) -> WireStruct:
-        return self._reply(station, "DataTransfer", status="UnknownVendorId")
-
-    # --- connections ------------------------------------------------------------------------------------------------
     async def _old_one_is_gone(self, station: Station, old: Conversation) -> bool:
         """Ask the old connection for a sign of life; silence within 2 s means the new one may replace it."""
         trigger = codec.payload_type(station.version, "TriggerMessage", "request")
@@ -517,7 +133,3 @@ class Csms:
 
 def _unheard(code: str, source: str, text: str) -> None:
     log.info("event_before_start", code=code, source=source, text=text)
-
-
-def _all_optional(kind: type[WireStruct]) -> bool:
-    return all(not item.required for item in msgspec.structs.fields(kind))

@@ -101,7 +101,7 @@ class SiteService:
         latched = kept.get("estop") == b"true"
         demand = self.state.demand
         saved = self.store.get_state("demand")
-        if saved is not None and demand.at_s == -math.inf:
+        if saved is not None and demand.at_s <= demand_clock.NEVER_S:
             self.carried = msgspec.json.decode(saved, type=Carried)
             demand = self.carried.site
         guard = structs.replace(self.state.guard, estop=latched or self.state.guard.estop)
