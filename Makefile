@@ -44,7 +44,7 @@ browser:
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header pyproject.toml tools/build-requirements.in -o requirements.lock
+	  --no-annotate --no-header pyproject.toml tools/build-requirements.in -o requirements.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

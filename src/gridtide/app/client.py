@@ -5,7 +5,6 @@ know us, or cannot do it now is a `SiteError`.
 """
 
 import http.client
-import os
 import re
 import ssl
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from gridtide.app.home import default_home
 from gridtide.model.view import SiteView, VehicleView
 from gridtide.run.credentials import read_secret
 
@@ -44,9 +44,8 @@ def parse_power(text: str, field: str) -> float:
 
 
 def default_token_file() -> Path:
-    """`token` in `$GRIDTIDE_HOME`, else in `~/.local/share/gridtide`."""
-    home = os.environ.get("GRIDTIDE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share" / "gridtide") / "token"
+    """`token` in the home folder."""
+    return default_home() / "token"
 
 
 class SiteClient:

@@ -30,14 +30,6 @@ class Face(Struct, frozen=True, kw_only=True):
     exit_after_s: float | None = None
 
 
-def default_home() -> Path:
-    """`$GRIDTIDE_HOME`, else `~/.local/share/gridtide`."""
-    import os
-
-    named = os.environ.get("GRIDTIDE_HOME")
-    return Path(named) if named else Path.home() / ".local" / "share" / "gridtide"
-
-
 def no_battery(config: SiteConfig) -> None:
     """A stationary battery can be studied, but no inverter is driven live yet. Raises ValueError."""
     if config.battery is not None:

@@ -105,7 +105,6 @@ class Driver(Struct, frozen=True, kw_only=True):
     id_token: Name
     departure: ClockTime | None = None
     energy_kwh: Annotated[float, Meta(ge=0.0, le=500.0)] | None = None
-    minimum_soc: Share | None = None
 
 
 class Drivers(Struct, frozen=True, kw_only=True):
@@ -114,8 +113,6 @@ class Drivers(Struct, frozen=True, kw_only=True):
     departure: ClockTime = "17:30"
     energy_kwh: Annotated[float, Meta(ge=0.0, le=500.0)] = 15.0
     """Wanted until departure."""
-    minimum_soc: Share = 0.5
-    """Wanted at departure where the charge is known."""
     token: tuple[Driver, ...] = ()
 
 

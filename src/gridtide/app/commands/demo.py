@@ -40,7 +40,8 @@ def demo(
     """Show a real building's peak being shaved by emulated vehicles, live in the browser. Nothing leaves this machine."""
     from gridtide.app.commands.told import told
     from gridtide.app.config import load_site
-    from gridtide.app.running import Face, default_home
+    from gridtide.app.home import default_home
+    from gridtide.app.running import Face
 
     files = {"load": load, "sessions": sessions, "tariff": tariff}
     overrides: dict[tuple[str | int, ...], object] = {

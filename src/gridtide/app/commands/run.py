@@ -20,7 +20,8 @@ def run(
     """Run a site until stopped. On its first start each station gets a password, in a file only you can read."""
     from gridtide.app.commands.told import told
     from gridtide.app.config import load_site
-    from gridtide.app.running import Face, default_home
+    from gridtide.app.home import default_home
+    from gridtide.app.running import Face
 
     with told():
         config = load_site(site)
