@@ -3,12 +3,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-fast lint bench docs lock clean setup browser
+.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser
 
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { [ "$$(id -u)" = 0 ] && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-venv >/dev/null && $(PYTHON) -m venv --clear .venv; } || \
+	  { echo "no virtual environment could be made: install python3-venv (apt-get install python3-venv) and try again"; exit 1; }
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
@@ -17,6 +19,11 @@ demo: $(STAMP)
 	$(BIN)/gridtide demo $(ARGS)
 
 test: $(STAMP) browser lint
+	$(BIN)/python -m pytest -q tests/unit/test_guard_branches.py tests/property/test_guard.py \
+	  --cov=gridtide.control.guard --cov-branch --cov-fail-under=100 --cov-report=term-missing
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q tests
+
+coverage: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q --cov --cov-report=term:skip-covered tests
 
 test-fast: $(STAMP)
