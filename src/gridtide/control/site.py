@@ -83,6 +83,7 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
         uncontrolled_kw=load.high_kw,
         allow_kw=plan.allow_kw,
         discharge_wanted_kw=wish.discharge_kw,
+        available_kw=room.power_kw,
         missing_kw=wish.missing_kw,
         closed=tuple((item.end_s, item.average_kw) for item in closed),
     )

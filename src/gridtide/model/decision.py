@@ -108,6 +108,8 @@ class Decision(Struct, frozen=True, eq=False, kw_only=True):
     allow_kw: float = 0.0
     """Mean power that may run to the end of the interval."""
     discharge_wanted_kw: float = 0.0
+    available_kw: float = 0.0
+    """What the fleet could have given this cycle."""
     missing_kw: float = 0.0
     """Discharge that was wanted and could not be given."""
     closed: tuple[tuple[float, float], ...] = ()

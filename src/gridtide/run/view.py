@@ -142,10 +142,24 @@ class Viewer:
             used_kwh=demand_clock.window_energy_kws(clock, interval) / 3600.0,
             budget_kwh=limit_kw * interval.length_s / 3600.0,
             allow_kw=None if end_s - now_s < 1.0 or not math.isfinite(allow) else allow,
-            projected_kw=demand_clock.projected_kw(clock, interval, outlook + fleet_kw) if began else 0.0,
+            projected_kw=self._ends_at_kw(outlook, fleet_kw, limit_kw) if began else 0.0,
             projected_without_kw=demand_clock.projected_kw(alone, interval, outlook) if math.isfinite(alone.at_s) else 0.0,
             period_peak_kw=clock.peak_kw, rolling=interval.rolling,
         )  # fmt: skip
+
+    def _ends_at_kw(self, outlook_kw: float, fleet_kw: float, limit_kw: float) -> float:
+        """Where the running interval will end: vehicles that give stop when its budget is paid, those that charge pause for it.
+
+        Without giving from now on the building's mean and what charges run to the end; if that is too much, the interval ends
+        just below its limit, or as low as the fleet can still bring it.
+        """
+        service, interval = self._service, self._service.settings.interval
+        clock, rule, decision = service.state.demand, service.settings.peak, service.decision
+        natural = demand_clock.projected_kw(clock, interval, outlook_kw + max(fleet_kw, 0.0))
+        if decision is None or decision.state != "ok" or rule.mode != "budget":
+            return demand_clock.projected_kw(clock, interval, outlook_kw + fleet_kw)
+        lowest = demand_clock.projected_kw(clock, interval, outlook_kw - decision.available_kw)
+        return max(lowest, min(natural, limit_kw * (1.0 - rule.margin)))
 
     def _state(self, demand: DemandView, vehicles: tuple[VehicleView, ...]) -> SiteState:
         decision = self._service.decision
