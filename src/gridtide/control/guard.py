@@ -31,6 +31,8 @@ class GuardSettings(Struct, frozen=True, kw_only=True):
     """A station that said nothing for this long gives nothing."""
     lease_s: float = 5.0
     """A discharge setpoint ends by itself after this time."""
+    charge_lease_s: float = 60.0
+    """A charging limit ends by itself after this time; the station then goes on at its fallback."""
     reverse_tolerance_kw: float = 0.5
     reverse_hold_s: float = 10.0
     """After reverse power no discharge for this long."""

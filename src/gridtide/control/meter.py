@@ -48,6 +48,8 @@ class MeterState(Struct, frozen=True):
     sign_fault: bool = False
     lost: bool = True
     """True until enough good samples came in."""
+    since_s: float = math.inf
+    """Monotonic instant of the first cycle: a meter that never answers is told as well."""
     had: str = ""
     """The trouble of the last cycle, so that an event is raised once."""
 
@@ -83,12 +85,14 @@ def watch(
     elif state.good >= settings.good_samples:
         state = structs.replace(state, lost=False)
     events: tuple[str, ...] = ("meter_invalid",) if invalid and not state.had else ()
-    began = math.isfinite(state.at_s)
+    if math.isinf(state.since_s):
+        state = structs.replace(state, since_s=now_s)
+    began = math.isfinite(state.at_s) or now_s - state.since_s > settings.stale_s
     if trouble and trouble != state.had and began:
         events = (*events, trouble)
     if not trouble and not state.lost and state.had not in ("", "meter_invalid"):
         events = (*events, "meter_back")
-    had = trouble or ("meter_invalid" if invalid else state.had if state.lost else "")
+    had = (trouble if began else "") or ("meter_invalid" if invalid else state.had if state.lost else "")
     state = structs.replace(state, had=had)
     last = state.recent_kw[-1] if state.recent_kw else math.nan
     median_kw = sorted(state.loads_kw)[len(state.loads_kw) // 2] if state.loads_kw else math.nan
@@ -133,6 +137,7 @@ def _take(
         strikes=strikes,
         sign_fault=fault,
         lost=state.lost,
+        since_s=state.since_s,
         had=state.had,
     )
 

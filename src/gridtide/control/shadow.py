@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gridtide.control import demand_clock
 from gridtide.control.demand_clock import DemandState
+from gridtide.control.guard import known_kw
 from gridtide.control.needs import Needs
 from gridtide.model.demand import DemandInterval
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats
@@ -64,7 +65,7 @@ def compare(
 ) -> tuple[ShadowState, Carried]:
     """Advance the clocks of comparison to where the site's own clock is; `power_kw` is the metered import."""
     after, shadow_kw = step(state, fleet, needs, table, dt_s)
-    known = np.where(np.isfinite(fleet.power_kw) & fleet.connected, fleet.power_kw, 0.0)
+    known = np.where(fleet.connected, np.nan_to_num(known_kw(fleet, table)), 0.0)
     building_kw = power_kw - float(known.sum())
     given_kwh = -float(np.minimum(known, 0.0).sum()) * dt_s / 3600.0
     gap_s = max(5.0, 2.5 * dt_s)

@@ -55,7 +55,7 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     table, fleet = settings.table, snapshot.fleet
     elapsed_s = snapshot.mono_s - state.at_s
     cycle_s = elapsed_s if 0.0 < elapsed_s < 10.0 * settings.cycle_s else settings.cycle_s
-    fleet_kw = float(np.nansum(guard.known_kw(fleet, table)))
+    fleet_kw = float(np.nansum(_believed_kw(fleet, settings)))
     watched, verdict = meter.watch(
         state.meter, snapshot.meter, snapshot.mono_s, fleet_kw, float(table.charge_kw.sum()),
         snapshot.meter_error_rate, settings.meter,
@@ -66,6 +66,8 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     first = dispatch.fixed(need, fleet, settings.overrides, snapshot.mono_s)
     load = peak.LoadNow(verdict.low_kw - fleet_kw, verdict.power_kw - fleet_kw, first.total_kw)
     ruled, plan = _plan(state, clock, verdict.trusted, load, room, settings, cycle_s)
+    if not verdict.trusted:
+        available = np.zeros(table.size)
     turns, wish = dispatch.wishes(state.turns, plan, first, need, table, settings.limits, available, snapshot.mono_s)
     guarded, setpoint, reason, codes = guard.clamp(
         wish.power_kw, wish.reason, wish.rank, snapshot, verdict, need, table, settings.limits, state.guard,
@@ -84,10 +86,20 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
         allow_kw=plan.allow_kw,
         discharge_wanted_kw=wish.discharge_kw,
         available_kw=room.power_kw,
+        fixed_kw=first.total_kw,
         missing_kw=wish.missing_kw,
         closed=tuple((item.end_s, item.average_kw) for item in closed),
     )
     return after, decision
+
+
+def _believed_kw(fleet: FleetSample, settings: Settings) -> Floats:
+    """Reported power, kW (n,), while it can still be true: after its lease a silent row gives nothing and charges its fallback."""
+    power, table = guard.known_kw(fleet, settings.table), settings.table
+    over = (power < 0.0) & (fleet.age_s > settings.guard.lease_s)
+    power = np.where(over, 0.0, power)
+    fallen = (power > 0.0) & (fleet.age_s > settings.guard.charge_lease_s)
+    return np.where(fallen, np.minimum(power, table.fallback_kw), power)
 
 
 def _count(
@@ -133,9 +145,11 @@ def _plan(
     settings: Settings,
     cycle_s: float,
 ) -> tuple[peak.PeakState, peak.PeakPlan]:
-    """The peak rule; without a trusted meter nothing is asked of the fleet and only the guard's static cap bounds charging."""
+    """The peak rule; without a trusted meter nothing is given, and charging has what the worst-case building leaves."""
     if not trusted:
-        return state.peak, peak.PeakPlan(0.0, math.inf, settings.peak.limit_kw, 0.0)
+        limit_kw = max(settings.peak.limit_kw, demand_clock.floor_kw(clock, settings.peak.ratchet))
+        room_kw = math.inf if settings.peak.mode == "off" else max(0.0, limit_kw - settings.limits.static_building_kw)
+        return state.peak, peak.PeakPlan(0.0, room_kw, limit_kw, 0.0)
     return peak.step(state.peak, clock, settings.interval, load, room, cycle_s, settings.peak)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from gridtide.control import demand_clock
 from gridtide.control.site import Settings, State
 from gridtide.model.decision import Decision, Reason, Snapshot
 from gridtide.model.view import VehicleState
@@ -65,7 +66,9 @@ def _numbers(
     hours = missing / max(float(table.charge_kw[row]), 1e-6)
     left = float(fleet.left_s[row])
     demand = state.demand
-    budget = (settings.peak.limit_kw * settings.interval.sub_s - demand.energy_kws) / 3600.0
+    limit_kw = max(settings.peak.limit_kw, demand_clock.floor_kw(demand, settings.peak.ratchet))
+    used_kws = demand_clock.window_energy_kws(demand, settings.interval)
+    budget = (limit_kw * settings.interval.length_s - used_kws) / 3600.0
     return _Row(
         setpoint_kw=float(decision.setpoint_kw[row]), power_kw=float(fleet.power_kw[row]), soc=soc, need_soc=need,
         missing_kwh=missing, spare_s=left - hours * 3600.0, left_s=left, age_s=float(fleet.age_s[row]),
@@ -109,9 +112,15 @@ def _leaves(row: _Row) -> str:
     return f"leaves {row.leaves_at}, " if row.leaves_at else ""
 
 
+def _ready(row: _Row) -> str:
+    if math.isfinite(row.need_soc):
+        return f"Ready: has the {_pct(row.need_soc)} its driver asked for."
+    return "Ready: has the energy its driver asked for." if row.has_need else "Full."
+
+
 _SENTENCES: dict[Reason, Callable[[_Row], str]] = {
     Reason.RESTING: lambda r: "Ready; nothing is asked of it." if r.has_need else "Connected; no need told.",
-    Reason.REACHED: lambda r: f"Ready: has the {_pct(r.need_soc)} its driver asked for." if r.has_need else "Full.",
+    Reason.REACHED: _ready,
     Reason.DRIVER_FIRST: lambda r: f"Charging first: {_leaves(r)}{_need(r)}.",
     Reason.CHARGING: lambda r: f"Charging while there is room: {_need(r)}.",
     Reason.SHAVING: lambda r: f"Gives to hold the limit; {_spare(r)}.",
@@ -122,7 +131,7 @@ _SENTENCES: dict[Reason, Callable[[_Row], str]] = {
     Reason.SILENT: lambda r: f"No word for {_age(r.age_s)}. Its power is reserved in case it charges.",
     Reason.FAULT: lambda _: "Its station reports a fault; see the events.",
     Reason.ESTOP: lambda _: "Stopped: the emergency stop is pressed.",
-    Reason.METER: lambda _: "Does not give: the site meter cannot be trusted now.",
+    Reason.METER: lambda _: "Held: the site meter cannot be trusted now.",
     Reason.SOC_UNKNOWN: lambda _: "Level unknown, so it never gives.",
     Reason.CHARGE_ONLY: lambda _: "Its car or station can only charge, not give.",
     Reason.FLOOR: lambda r: f"At {_pct(r.soc)}: never used below {_pct(r.floor_soc)}.",
@@ -134,7 +143,7 @@ _SENTENCES: dict[Reason, Callable[[_Row], str]] = {
     Reason.LOAD_SHED: lambda _: "Held: the building asked to shed load.",
     Reason.GROUP: lambda _: "Held: its circuit is full.",
     Reason.PHASE: lambda _: "Held: its phase is full.",
-    Reason.RATING: lambda r: f"At the most it can take: {_kw(r.setpoint_kw)}.",
+    Reason.RATING: lambda r: f"At the most it can {'take' if r.setpoint_kw >= 0 else 'give'}: {_kw(r.setpoint_kw)}.",
     Reason.WARM: lambda r: f"Less than it could: its charger is warm, {r.temperature_c:.0f}{NBSP}°C.",
     Reason.HOLD: lambda r: f"Rests before changing direction, {max(0.0, r.hold_s - r.turned_s_ago):.0f}{NBSP}s more.",
     Reason.RAMP: lambda _: "On its way: power rises step by step.",

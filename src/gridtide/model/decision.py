@@ -110,6 +110,8 @@ class Decision(Struct, frozen=True, eq=False, kw_only=True):
     discharge_wanted_kw: float = 0.0
     available_kw: float = 0.0
     """What the fleet could have given this cycle."""
+    fixed_kw: float = 0.0
+    """Charging that goes before the peak target: drivers who must leave, wishes by hand."""
     missing_kw: float = 0.0
     """Discharge that was wanted and could not be given."""
     closed: tuple[tuple[float, float], ...] = ()

@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 import structlog
-from msgspec import Struct, structs
+from msgspec import structs
 
 from gridtide.control import demand_clock, needs, shadow
 from gridtide.control import site as control
@@ -21,17 +22,22 @@ from gridtide.control.meter import acknowledge_sign
 from gridtide.control.shadow import Carried, ShadowState
 from gridtide.model.decision import Decision, MeterSample, Quality, Snapshot
 from gridtide.model.events import BY_CODE
+from gridtide.run import memory
 from gridtide.run.clock import Clock, ScaledClock
 from gridtide.run.csms import Csms
 from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.history import History
+from gridtide.run.memory import Limit
 from gridtide.run.simloop import Trace
-from gridtide.run.store import Store, StoredEvent
+from gridtide.run.store import Store, StoredEvent, StoreError, StoreRangeError
 from gridtide.run.watch import FleetWatch
 from gridtide.wire.modbus.reading import MeterReadError, MeterReading
 
 log = structlog.get_logger(__name__)
 LATENCY_BUDGET_S = 0.2
+LEVEL = frozenset({"max_capacity_reached", "latency_over_budget", "discharge_denied", "store_failed", "security"})
+"""Events that may hold cycle after cycle: each is told at most once a minute and source."""
+LEVEL_EVERY_S = 60.0
 OVERRUN_SHARE = 0.8
 """A scaled clock slows down when a cycle uses more of its period than this."""
 
@@ -41,13 +47,6 @@ class Meter(Protocol):
 
     async def read(self) -> MeterReading | MeterReadError:
         """One whole read, or why there is none."""
-
-
-class Limit(Struct, frozen=True):
-    """The run-time setting of the peak target, as stored."""
-
-    limit_kw: float
-    buffer_kw: float
 
 
 class SiteService:
@@ -88,25 +87,28 @@ class SiteService:
         self._watch = FleetWatch(settings.table, settings.guard.silent_s)
         self._easy = 0
         self._tight: deque[bool] = deque(maxlen=20)
+        self._connected = np.zeros(settings.table.size, dtype=np.bool_)
+        self._owed: dict[str, str] = {}
+        self._paying = False
+        self._presses = 0
+        self._noted: dict[tuple[str, str], float] = {}
         csms.tell(self.note)
         self._restore()
 
     # --- life -------------------------------------------------------------------------------------------------------
     def _restore(self) -> None:
-        """Settings and the running interval from the store."""
-        kept = self.store.settings()
-        if "peak" in kept:
-            limit = msgspec.json.decode(kept["peak"], type=Limit)
-            self._set_limit(limit)
-        latched = kept.get("estop") == b"true"
-        demand = self.state.demand
-        saved = self.store.get_state("demand")
-        if saved is not None and demand.at_s <= demand_clock.NEVER_S:
-            self.carried = msgspec.json.decode(saved, type=Carried)
-            demand = self.carried.site
-        guard = structs.replace(self.state.guard, estop=latched or self.state.guard.estop)
-        self.state = structs.replace(self.state, demand=demand, guard=guard)
-        self.note("restart", "site", "")
+        """Settings, latches and the running interval from the store."""
+        damaged = getattr(self.store, "moved_to", None) is not None
+        found = memory.restore(self.store, self.settings, self.state, self.carried, self.shadow, damaged)
+        self.settings, self.state, self.carried, self.shadow = (
+            found.settings,
+            found.state,
+            found.carried,
+            found.shadow_state,
+        )
+        self.note("restart", "site", " ".join(found.notes))
+        if found.state.guard.estop:
+            self.note("estop", "site", "Still latched from before the restart.")
 
     async def run(self) -> None:
         """Cycle for ever on the clock's grid. A failure of ours stops every setpoint, then ends the loop."""
@@ -131,9 +133,13 @@ class SiteService:
 
     def stop_all(self) -> None:
         """Every setpoint goes to zero now; when its lease ends, each station goes on at its own fallback limit."""
-        if self.decision is not None:
-            zero = self.decision.setpoint_kw * 0.0
-            self.csms.apply(structs.replace(self.decision, setpoint_kw=zero))
+        if self.decision is None:
+            return
+        try:
+            self.csms.apply(structs.replace(self.decision, setpoint_kw=self.decision.setpoint_kw * 0.0))
+        except Exception:
+            # The leases end every discharge all the same; whoever stops must not be stopped by this.
+            log.exception("stop_not_sent")
 
     def _keep_pace(self, used: float) -> None:
         """A scaled clock slows down rather than overrun a cycle, and recovers slowly."""
@@ -187,9 +193,38 @@ class SiteService:
         if sample is None:
             return
         late_s = self.clock.monotonic() - sample.at_s
+        if isinstance(self.clock, ScaledClock):
+            late_s /= self.clock.speed
         self.latencies_s.append(late_s)
         if late_s > LATENCY_BUDGET_S:
             self.note("latency_over_budget", "site", f"{late_s * 1000:.0f} ms from sample to setpoint.")
+
+    def _telemetry(self, now_s: float, rows: dict[str, float]) -> None:
+        """Records are no reason to stop: a clock that is off by decades is told, and control goes on."""
+        try:
+            self.store.put_telemetry(now_s, rows)
+        except StoreRangeError as error:
+            self.note("store_failed", "site", str(error))
+
+    def _end_overrides(self, snapshot: Snapshot) -> None:
+        """An override is for the vehicle it was given to: it ends when that one leaves, or with its time."""
+        gone = self._connected & ~snapshot.fleet.connected
+        kept = tuple(o for o in self.settings.overrides if snapshot.mono_s < o.until_s and not gone[o.row])
+        self._connected = snapshot.fleet.connected
+        if len(kept) != len(self.settings.overrides):
+            self.settings = structs.replace(self.settings, overrides=kept)
+
+    async def _pay(self) -> None:
+        """Write latches that the store has not taken yet, until it does."""
+        self._paying = True
+        try:
+            for key, actor in list(self._owed.items()):
+                await self.store.put_setting(key, b"true", actor, self.clock.wall())
+                self._owed.pop(key, None)
+        except StoreError:
+            self.note("store_failed", "site", "A latch could not be stored yet; it holds and is tried again.")
+        finally:
+            self._paying = False
 
     def _record(self, before: control.State, snapshot: Snapshot, decision: Decision) -> None:
         """Clocks of comparison, history, state, events, trace."""
@@ -201,15 +236,20 @@ class SiteService:
         self.history.add(snapshot.now_s, power, decision.uncontrolled_kw if power is not None else None, why)
         self.history.vehicles(snapshot.now_s, snapshot.fleet)
         self.history.close(decision.closed, self.settings.interval.length_s)
-        self.store.put_state("demand", msgspec.json.encode(self.carried))
+        memory.save(self.store, self.carried, self.shadow, self.settings)
         for code in decision.events:
             self.note(code, "site", self._detail(code, decision))
         for code, row, text in self._watch.look(snapshot, before.guard.setpoint_kw):
             self.note(code, self.settings.table.ids[row], text)
         if "estop" in decision.events and self._estop_input:
-            self._spawn(self.store.put_setting("estop", b"true", "estop input", snapshot.now_s))
+            self._owed["estop"] = "estop input"
+        if "meter_sign" in decision.events:
+            self._owed["meter_sign"] = "meter"
+        self._end_overrides(snapshot)
+        if self._owed and self.cycles % 4 == 0 and not self._paying:
+            self._spawn(self._pay())
         if self.cycles % 20 == 0 and power is not None:
-            self.store.put_telemetry(snapshot.now_s, {"site_kw": power, "building_kw": decision.uncontrolled_kw})
+            self._telemetry(snapshot.now_s, {"site_kw": power, "building_kw": decision.uncontrolled_kw})
         if self._trace is not None:
             self._trace.record(snapshot.mono_s, "site", "decision", decision.setpoint_kw.tobytes())
 
@@ -240,28 +280,31 @@ class SiteService:
             raise ValueError(f"buffer_kw is {buffer_kw}: give a power from 0 up to the limit ({limit_kw} kW)")
         old, limit = self.settings.peak, Limit(limit_kw, buffer_kw)
         await self.store.put_setting("peak", msgspec.json.encode(limit), actor, self.clock.wall())
-        self._set_limit(limit)
+        self.settings = memory.with_limit(self.settings, limit)
         text = f"From {old.limit_kw:g} to {limit_kw:g} kW, buffer {buffer_kw:g} kW."
         billed_kw = demand_clock.floor_kw(self.state.demand, self.settings.peak.ratchet)
         if billed_kw > limit_kw:
             text += f" {billed_kw:.0f} kW are billed this period anyway, so that is what is held until it ends."
         self.note("limit_changed", actor, text)
 
-    def _set_limit(self, limit: Limit) -> None:
-        peak = structs.replace(self.settings.peak, limit_kw=limit.limit_kw, buffer_kw=limit.buffer_kw)
-        self.settings = structs.replace(self.settings, peak=peak)
-
     async def estop(self, actor: str) -> None:
-        """Press the emergency stop: zero in the next cycle, latched beyond restarts."""
+        """Press the emergency stop: zero in the next cycle, latched beyond restarts; a failing store only delays the record."""
+        self._presses += 1
         self.state = structs.replace(self.state, guard=structs.replace(self.state.guard, estop=True))
         self.note("estop", actor, f"Pressed by {actor}.")
-        await self.store.put_setting("estop", b"true", actor, self.clock.wall())
+        self._owed["estop"] = actor
+        await self._pay()
 
     async def clear_estop(self, actor: str) -> None:
-        """Clear the emergency stop; raises ValueError while its input is still active."""
+        """Clear the emergency stop; raises ValueError while its input is active or when it was pressed meanwhile."""
         if self._estop_input:
             raise ValueError("the emergency stop input is still active: release the button first")
+        presses = self._presses
         await self.store.put_setting("estop", b"false", actor, self.clock.wall())
+        if self._presses != presses or self._estop_input:
+            self._owed["estop"] = actor
+            raise ValueError("the emergency stop was pressed again meanwhile: it stays latched")
+        self._owed.pop("estop", None)
         self.state = control.clear_estop(self.state)
         self.note("estop_cleared", actor, f"Cleared by {actor}.")
 
@@ -269,6 +312,7 @@ class SiteService:
         """Acknowledge an event; the meter's sign fault is latched until its event is. False when there is none."""
         found = next((e for e in self.store.events(200) if e.id == event_id), None)
         if found is not None and found.code == "meter_sign":
+            await self.store.put_setting("meter_sign", b"false", actor, self.clock.wall())
             self.state = structs.replace(self.state, meter=acknowledge_sign(self.state.meter))
         return await self.store.mark_event_seen(event_id, actor, self.clock.wall())
 
@@ -278,18 +322,21 @@ class SiteService:
             raise ValueError(f"mode is {mode!r}: give auto, charge, hold or power")
         if not (math.isfinite(power_kw) and math.isfinite(minutes) and 0.0 < minutes <= 1440.0):
             raise ValueError("power_kw must be a number and minutes between 0 and 1440")
-        others = tuple(o for o in self.settings.overrides if o.row != row)
         ends_s = self.clock.monotonic() + minutes * 60.0
         mine = () if mode == "auto" else (Override(row, mode, power_kw, ends_s),)
         bay = self.settings.table.ids[row]
         detail = msgspec.json.encode({"evse": bay, "mode": mode, "power_kw": power_kw, "minutes": minutes})
         await self.store.append_audit(self.clock.wall(), actor, "override", detail)
+        others = tuple(o for o in self.settings.overrides if o.row != row)
         self.settings = structs.replace(self.settings, overrides=(*others, *mine))
         self.note("override", actor, f"{bay}: {mode}" + (f" {power_kw:g} kW" if mode == "power" else ""))
 
     def note(self, code: str, source: str, text: str) -> None:
         """Store an event of the catalogue without making the loop wait."""
-        kind = BY_CODE[code]
+        kind, now_s = BY_CODE[code], self.clock.monotonic()
+        if code in LEVEL and now_s - self._noted.get((code, source), -math.inf) < LEVEL_EVERY_S:
+            return
+        self._noted[code, source] = now_s
         words = " ".join(part for part in (text, "" if kind.severity == "info" else kind.cure) if part)
         event = StoredEvent(
             at_s=self.clock.wall(),

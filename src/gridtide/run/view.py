@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -31,7 +31,7 @@ from gridtide.model.view import (
 from gridtide.run.clock import ScaledClock
 from gridtide.run.sentences import NBSP, WORDS, sentence, subline
 from gridtide.run.site import SiteService
-from gridtide.run.store import AuditEntry
+from gridtide.run.store import AuditEntry, StoreError
 
 ORDER: dict[VehicleState, int] = {"waiting": 1, "charging": 1, "silent": 2, "giving": 3, "resting": 4, "empty": 5}
 """Rank on the page. Waiting and charging share one: vehicles that take turns must not swap rows."""
@@ -56,6 +56,7 @@ class Viewer:
     def __init__(self, site: Site, service: SiteService, vehicle_name: Callable[[int], str]) -> None:
         self._site, self._service, self._vehicle_name = site, service, vehicle_name
         self._zone = ZoneInfo(site.timezone)
+        self._last_events: tuple[EventView, ...] = ()
 
     # --- views ------------------------------------------------------------------------------------------------------
     def view(self) -> SiteView:
@@ -128,7 +129,7 @@ class Viewer:
     def _demand(self, now_s: float) -> DemandView:
         service, interval = self._service, self._service.settings.interval
         clock, decision = service.state.demand, service.decision
-        began = math.isfinite(clock.sub_start_s)
+        began = clock.sub_start_s > demand_clock.NEVER_S
         end_s = (clock.sub_start_s if began else interval.sub_start_s(now_s)) + interval.sub_s
         mean_kw = service.state.peak.mean_kw
         building = decision.uncontrolled_kw if decision is not None and math.isfinite(decision.uncontrolled_kw) else 0.0
@@ -143,7 +144,7 @@ class Viewer:
             budget_kwh=limit_kw * interval.length_s / 3600.0,
             allow_kw=None if end_s - now_s < 1.0 or not math.isfinite(allow) else allow,
             projected_kw=self._ends_at_kw(outlook, fleet_kw, limit_kw) if began else 0.0,
-            projected_without_kw=demand_clock.projected_kw(alone, interval, outlook) if math.isfinite(alone.at_s) else 0.0,
+            projected_without_kw=demand_clock.projected_kw(alone, interval, outlook) if alone.at_s > demand_clock.NEVER_S else 0.0,
             period_peak_kw=clock.peak_kw, rolling=interval.rolling,
         )  # fmt: skip
 
@@ -151,21 +152,21 @@ class Viewer:
         """Where the running interval will end: vehicles that give stop when its budget is paid, those that charge pause for it.
 
         Without giving from now on the building's mean and what charges run to the end; if that is too much, the interval ends
-        just below its limit, or as low as the fleet can still bring it.
+        just below its limit, or as low as the fleet can still bring it beside what must charge.
         """
         service, interval = self._service, self._service.settings.interval
         clock, rule, decision = service.state.demand, service.settings.peak, service.decision
         natural = demand_clock.projected_kw(clock, interval, outlook_kw + max(fleet_kw, 0.0))
         if decision is None or decision.state != "ok" or rule.mode != "budget":
             return demand_clock.projected_kw(clock, interval, outlook_kw + fleet_kw)
-        lowest = demand_clock.projected_kw(clock, interval, outlook_kw - decision.available_kw)
+        lowest = demand_clock.projected_kw(clock, interval, outlook_kw + decision.fixed_kw - decision.available_kw)
         return max(lowest, min(natural, limit_kw * (1.0 - rule.margin)))
 
     def _state(self, demand: DemandView, vehicles: tuple[VehicleView, ...]) -> SiteState:
         decision = self._service.decision
         if self._service.state.guard.estop:
             return "estop"
-        if decision is None or (decision.state == "idle" and not math.isfinite(self._service.state.demand.at_s)):
+        if decision is None or (decision.state == "idle" and self._service.state.demand.at_s <= demand_clock.NEVER_S):
             return "waiting"
         if decision.state == "idle":
             return "safe"
@@ -193,7 +194,10 @@ class Viewer:
         total, online = self._site.stations, service.csms.online
         stations: LinkState = "ok" if online == total else "part" if online else "lost"
         note = str(total) if online == total else f"{online} of {total}"
-        return (LinkView("Meter", meter, age), LinkView("Stations", stations, note))
+        failure = service.store.health().failure
+        store: LinkState = "ok" if failure is None else "lost"
+        told = "" if failure is None else "cannot write"
+        return (LinkView("Meter", meter, age), LinkView("Stations", stations, note), LinkView("Store", store, told))
 
     def _vehicles(self) -> tuple[VehicleView, ...]:
         service = self._service
@@ -282,17 +286,18 @@ class Viewer:
         """Saved so far this billing period: the lower peak, less the wear of what was given."""
         service, tariff = self._service, self._site.tariff
         price = money.demand_price_per_kw(tariff, now_s)
-        carried, interval = service.carried, service.settings.interval
+        carried = service.carried
         with_kw = max(service.state.demand.peak_kw, 0.0)
         without_kw = max(carried.at_once.peak_kw, 0.0)
-        avoided = max(0.0, without_kw - with_kw) * price
-        over = max(0.0, with_kw - max(service.settings.peak.limit_kw, 0.0)) if with_kw > 0 else 0.0
+        avoided = (without_kw - with_kw) * price
+        over = max(0.0, with_kw - service.settings.peak.limit_kw)
         wear = carried.discharged_kwh * self._site.wear_per_kwh
-        lines = [MoneyLine("Demand avoided", f"{max(0.0, without_kw - with_kw):.0f}{NBSP}kW at {price:.2f}", avoided)]
+        label = "Demand avoided" if avoided >= 0.0 else "Demand added"
+        lines = [MoneyLine(label, f"{abs(without_kw - with_kw):.0f}{NBSP}kW at {price:.2f}", avoided)]
         if over > 0.5:
             lines.append(MoneyLine("Missed", f"{over:.0f}{NBSP}kW above the limit, already counted", 0.0))
         lines.append(MoneyLine("Battery wear", f"{carried.discharged_kwh:.0f}{NBSP}kWh given", -wear))
-        above = max(with_kw, service.settings.peak.limit_kw if not interval.rolling else with_kw)
+        above = demand_clock.floor_kw(service.state.demand, service.settings.peak.ratchet)
         return MoneyView(
             period=f"{self._local(now_s):%B}", currency=tariff.currency, saved=avoided - wear, lines=tuple(lines),
             next_kw_above_kw=above, next_kw_price=price,
@@ -301,14 +306,20 @@ class Viewer:
     def _price(self, now_s: float) -> PriceView:
         steps = money.price_steps(self._site.tariff, self._local(now_s).date())
         later = [s.start_s for s in steps if s.start_s > now_s]
-        midnight = self._local(now_s).replace(hour=0, minute=0, second=0, microsecond=0).timestamp() + 86_400.0
+        tomorrow = self._local(now_s).date() + timedelta(days=1)
+        midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=self._zone).timestamp()
         return PriceView(money.price_per_kwh(self._site.tariff, now_s), later[0] if later else midnight, steps, None)
 
     def _events(self) -> tuple[EventView, ...]:
-        return tuple(
-            EventView(e.id, e.at_s, e.title, e.text, e.code, e.severity, e.seen, e.count)
-            for e in self._service.store.events(30)
+        """Newest events; while the store cannot be read, the ones last seen."""
+        try:
+            rows = self._service.store.events(30)
+        except StoreError:
+            return self._last_events
+        self._last_events = tuple(
+            EventView(e.id, e.at_s, e.title, e.text, e.code, e.severity, e.seen, e.count) for e in rows
         )
+        return self._last_events
 
     def _local(self, at_s: float) -> datetime:
         return datetime.fromtimestamp(at_s, self._zone)
