@@ -150,6 +150,8 @@ def _value(kind: inspect.Type) -> str:
     cure, bare = _cure(kind), _bare(kind)
     if cure:
         return cure.removeprefix("give ")
+    if isinstance(bare, inspect.VarTupleType):
+        return f"list, each {_value(bare.item_type)}"
     if isinstance(bare, inspect.LiteralType):
         return ", ".join(f"`{value}`" if isinstance(value, int) else f'`"{value}"`' for value in bare.values)
     if isinstance(bare, inspect.FloatType):
@@ -187,6 +189,8 @@ def _default(field: inspect.Field) -> str:
         return "none"
     if isinstance(value, str):
         return f'`"{value}"`'
+    if value == ():
+        return "`[]`"
     if isinstance(value, date):
         return f"`{value.isoformat()}`"
     return f"`{value:.10g}`" if isinstance(value, float) else f"`{str(value).lower()}`"

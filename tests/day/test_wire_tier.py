@@ -453,7 +453,7 @@ def test_what_happened_offline_is_history_but_an_end_is_an_end() -> None:
 
 def test_an_event_that_is_not_stored_is_not_acknowledged_and_works_when_repeated() -> None:
     async def scenario() -> None:
-        failing = {1}
+        failing = {2}
         ward = Ward(MemoryStore(fails=lambda number: number in failing))
         raw = await ward.station()
         answer = await raw.tell("Started", 0)

@@ -34,6 +34,14 @@ Address = Annotated[
     ),
 ]
 
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253})(:\d{1,5})?",
+        extra={"cure": 'give a name as it stands in the address bar, as "site.example" or "10.0.0.5:8080"'},
+    ),
+]
+
 
 class Site(Struct, frozen=True, kw_only=True):
     """`[site]`: what the place is called and whose clock it follows."""
@@ -242,6 +250,10 @@ class Server(Struct, frozen=True, kw_only=True):
 
     web: Address = "127.0.0.1:8080"
     ocpp: Address = "127.0.0.1:9000"
+    allow_remote: bool = False
+    """Whether the page may listen where other machines reach it; they sign in, also to read."""
+    names: tuple[HostName, ...] = ()
+    """Further names under which browsers open the page, as "site.example" or "site.example:8443"."""
 
 
 class Store(Struct, frozen=True, kw_only=True):

@@ -126,6 +126,13 @@ CATALOGUE: tuple[EventKind, ...] = (
         "Check the vehicle's own charge limit; its share is replaced meanwhile.",
     ),
     EventKind(
+        "slow_reports",
+        "warning",
+        "Station reports too slowly",
+        "The station will not report its meter every second; it will not be used for shaving.",
+        "Set its sampling interval (SampledDataCtrlr.TxUpdatedInterval) to 1 s.",
+    ),
+    EventKind(
         "over_temperature",
         "warning",
         "Charger warm",

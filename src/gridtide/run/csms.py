@@ -53,6 +53,9 @@ class Csms:
             row = station.provision.rows.get(open_one.evse_id or 0) if station is not None else None
             if station is not None and row is not None:
                 station.transactions[row] = open_one.transaction_id
+                # It was accepted before it could begin a transaction.
+                station.booted = True
+        self._intake.needs.restore(self.stations.values())
 
     def apply(self, decision: Decision) -> None:
         """Send a decision's setpoints: what changed, and leases that must be renewed."""
@@ -79,10 +82,11 @@ class Csms:
                 return
         station.generation += 1
         mine = station.generation
-        session = Session("csms", version, self._new_id)
+        session = Session("csms", version, self._new_id, boot_state="accepted" if station.booted else "unbooted")
         conversation = Conversation(session, link, self._clock, lambda call: self._intake.on_call(station, call))
         station.conversation, station.version = conversation, version
         self._forget_connection(station)
+        self._intake.preparation.welcome(station)
         try:
             ended = await conversation.run()
         finally:
@@ -99,6 +103,7 @@ class Csms:
             for station in self.stations.values():
                 if station.conversation is not None:
                     station.conversation.tick()
+                    station.act(self._clock.monotonic())
 
     @property
     def online(self) -> int:
@@ -124,9 +129,7 @@ class Csms:
 
     def _forget_connection(self, station: Station) -> None:
         """What a connection vouched for ends with it."""
-        station.underneath.clear()
-        station.synced.clear()
-        station.sent.clear()
+        station.forget_connection()
         for row in station.provision.rows.values():
             self._board.may_discharge[row] = False
 

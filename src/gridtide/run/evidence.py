@@ -22,7 +22,8 @@ class EvidenceBoard:
         self.asked_kwh = np.full(size, np.nan)
         """AC energy asked for at plug-in, where no charge target was told."""
         self.taken_kwh = np.zeros(size)
-        self._register_kwh = np.full(size, np.nan)
+        self.register_kwh = np.full(size, np.nan)
+        """Import register at the first value of this stay."""
         self.departs_s = np.full(size, np.inf)
         """Monotonic instant."""
         self.charge_limit_kw = table.charge_kw.copy()
@@ -37,16 +38,16 @@ class EvidenceBoard:
         for column in (self.soc, self.capacity_kwh, self.need_soc, self.asked_kwh, self.temperature_c):
             column[row] = np.nan
         self.taken_kwh[row] = 0.0
-        self._register_kwh[row] = np.nan
+        self.register_kwh[row] = np.nan
         self.departs_s[row] = np.inf
         self.charge_limit_kw[row] = self._table.charge_kw[row]
         self.discharge_limit_kw[row] = self._table.discharge_kw[row]
 
     def take_register(self, row: int, register_kwh: float) -> None:
         """The station's import register: energy taken counts from its first value of this stay."""
-        if np.isnan(self._register_kwh[row]):
-            self._register_kwh[row] = register_kwh
-        self.taken_kwh[row] = max(0.0, register_kwh - self._register_kwh[row])
+        if np.isnan(self.register_kwh[row]):
+            self.register_kwh[row] = register_kwh
+        self.taken_kwh[row] = max(0.0, register_kwh - self.register_kwh[row])
 
     def sample(self, now_s: float) -> FleetSample:
         """Freeze the columns at monotonic `now_s`; a copy, so later messages do not change a cycle under way."""

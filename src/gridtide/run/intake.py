@@ -12,18 +12,18 @@ from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Answer
 from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.needs import NeedsKeeper
+from gridtide.run.preparation import Preparation
 from gridtide.run.station import DriverDefault, OnEvent, Station
 from gridtide.run.store import Store, StoreError, StoreRangeError, TransactionEvent
-from gridtide.wire.ocpp import codec, dialects
+from gridtide.wire.ocpp import codec
 from gridtide.wire.ocpp.dialects import StationDialect
 from gridtide.wire.ocpp.errors import RemoteProtocolError
-from gridtide.wire.ocpp.events import CallAnswered, CallFailed, CallReceived
+from gridtide.wire.ocpp.events import CallReceived
 from gridtide.wire.ocpp.meter import read_meter_values
 from gridtide.wire.ocpp.structs import WireStruct
 
 SKEW_FLAG_S = 10.0
-REPORT_S = 1
-"""Interval at which stations are asked to report their meter, s."""
 
 
 class Intake:
@@ -41,7 +41,9 @@ class Intake:
         driver_default: Callable[[str, float], DriverDefault | None],
     ) -> None:
         self._table, self._board, self._store, self._clock = table, board, store, clock
-        self._lease_s, self._on_event, self._dialect = lease_s, on_event, dialect
+        self._lease_s, self._on_event = lease_s, on_event
+        self.needs = NeedsKeeper(table, board, store, clock)
+        self.preparation = Preparation(table, clock, on_event, dialect, self._judge)
         self._driver_default = driver_default
         self._bookings: set[asyncio.Future[None]] = set()
         self._actions: dict[str, Callable[[Station, Any, CallReceived], Answer]] = {
@@ -76,40 +78,14 @@ class Intake:
         return datetime.fromtimestamp(self._clock.wall(), UTC)
 
     def _boot(self, station: Station, _message: Any, _call: CallReceived) -> WireStruct:
-        if station.generation > 1:
-            self._on_event(
-                "station_back", station.provision.identity, f"{station.provision.identity} is connected again."
-            )
-        asyncio.get_running_loop().call_soon(self._prepare, station)
+        station.refused.clear()
+        station.underneath.clear()
+        for row in station.provision.rows.values():
+            self._judge(station, row)
+        self.needs.note_booted(station)
+        # After the answer: a station hears nothing else before it.
+        asyncio.get_running_loop().call_soon(self.preparation.prepare, station)
         return self._reply(station, "BootNotification", currentTime=self._now(), interval=300, status="Accepted")
-
-    def _prepare(self, station: Station) -> None:
-        """After the boot answer: the non-discharging profile underneath, then how often to report."""
-        conversation = station.accepted
-        if conversation is None:
-            return
-        generation = station.generation
-        for evse_id, row in station.provision.rows.items():
-            call = dialects.underlay_call(self._dialect(station, evse_id, row), evse_id)
-            conversation.post(call.action, call.payload, self._underneath_done(station, generation, row))
-        request = codec.payload_type(station.version, "SetVariables", "request")
-        wanted = msgspec.convert(
-            {"setVariableData": [{"attributeValue": str(REPORT_S), "component": {"name": "SampledDataCtrlr"},
-                                  "variable": {"name": "TxUpdatedInterval"}}]},
-            request,
-        )  # fmt: skip
-        conversation.post("SetVariables", wanted, lambda _outcome: None)
-
-    def _underneath_done(
-        self, station: Station, generation: int, row: int
-    ) -> Callable[[CallAnswered | CallFailed], None]:
-        def done(outcome: CallAnswered | CallFailed) -> None:
-            accepted = isinstance(outcome, CallAnswered) and str(getattr(outcome.payload, "status", "")) == "Accepted"
-            if generation == station.generation and accepted:
-                station.underneath.add(row)
-                self._judge(station, row)
-
-        return done
 
     def _heartbeat(self, station: Station, _message: Any, _call: CallReceived) -> WireStruct:
         return self._reply(station, "Heartbeat", currentTime=self._now())
@@ -118,6 +94,10 @@ class Intake:
         row = station.provision.rows.get(message.evseId)
         if row is not None:
             self._board.fault[row] = message.connectorStatus == "Faulted" or row in station.tampered
+            its_own = station.connectors.get(row, message.connectorId) == message.connectorId
+            if message.connectorStatus == "Available" and its_own and row in station.transactions:
+                # The bay is free: only a station that lost the end of its transaction says so.
+                self._end(station, row)
             self._judge(station, row)
         return self._reply(station, "StatusNotification")
 
@@ -165,6 +145,7 @@ class Intake:
             if station.generation == generation:
                 station.synced.add(row)
                 self._judge(station, row)
+            self.needs.keep(station, row)
 
     def _is_late(self, station: Station, row: int, event: TransactionEvent) -> bool:
         """An event older than one of its transaction that was heard already is recorded and has no effect (FT11)."""
@@ -184,9 +165,10 @@ class Intake:
         board, transaction = self._board, message.transactionInfo.transactionId
         if station.transactions.get(row) != transaction:
             board.clear_vehicle(row)
-            station.sent.pop(row, None)
-            station.bidirectional.discard(row)
+            station.forget_vehicle(row)
         station.transactions[row] = transaction
+        if message.evse is not None and message.evse.connectorId is not None:
+            station.connectors[row] = message.evse.connectorId
         board.connected[row] = True
         self._flag_skew(station, message.timestamp)
         if message.idToken is not None:
@@ -194,10 +176,9 @@ class Intake:
         self._read(row, message.meterValue or (), heard_s)
 
     def _end(self, station: Station, row: int) -> None:
-        station.transactions.pop(row, None)
-        station.sent.pop(row, None)
-        station.bidirectional.discard(row)
+        station.forget_vehicle(row)
         self._board.clear_vehicle(row)
+        self.needs.keep(station, row)
 
     def _default_need(self, station: Station, row: int, token: str) -> None:
         """Until the vehicle tells its needs, its driver's defaults hold."""
@@ -222,6 +203,7 @@ class Intake:
             station.synced.add(row)
             self._read(row, message.meterValue, call.received_at_s)
             self._judge(station, row)
+            self.needs.keep(station, row)
         return self._reply(station, "MeterValues")
 
     def _read(self, row: int, values: Any, heard_s: float) -> None:
@@ -268,17 +250,19 @@ class Intake:
         if str(needs.requestedEnergyTransfer).endswith("BPT"):
             station.bidirectional.add(row)
         self._judge(station, row)
+        self.needs.keep(station, row)
 
     def _judge(self, station: Station, row: int) -> None:
         """May this row discharge? Dialect, negotiated service or recorded consent, profile underneath, in sync, clock right."""
         agreed = row in station.bidirectional or (station.version == "2.0.1" and station.provision.discharge_opt_in)
         self._board.may_discharge[row] = (
-            station.provision.dialect != "refuse"
+            station.fits()
             and agreed
+            and row not in station.refused
             and row in station.underneath
             and row in station.synced
             and row in station.transactions
-            and abs(station.skew_s) <= self._lease_s / 2.0
+            and abs(station.skew_s) <= int(self._lease_s) / 2.0
         )
 
     async def _security(self, station: Station, message: Any, _call: CallReceived) -> WireStruct:

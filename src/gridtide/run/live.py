@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gridtide.run.csms import Csms
 from gridtide.run.emulated_site import EmulatedSite
 from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.modbus import ModbusMeterClient, ModbusMeterServer
-from gridtide.run.site import Meter, SiteService
+from gridtide.run.site import SiteService
 from gridtide.run.station import DriverDefault, Provision
 from gridtide.run.store import SqliteStore, Store
 from gridtide.run.warmup import Past
@@ -27,6 +28,9 @@ from gridtide.wire.ocpp.actions import Version
 
 log = structlog.get_logger(__name__)
 Period = Callable[[float], tuple[float, float]]
+Job = Callable[[], Coroutine[Any, Any, Any]]
+DRAIN_S, DRAIN_STEP_S = 1.5, 0.02
+"""Real seconds that the last setpoints have to leave, and between two looks."""
 
 
 class Address(Struct, frozen=True):
@@ -42,35 +46,68 @@ class LiveSite:
     def __init__(self, service: SiteService, csms: Csms, listener: OcppListener, store: Store) -> None:
         self.service, self.csms, self.listener, self.store = service, csms, listener, store
         self.emulated: EmulatedSite | None = None
+        self.meter_client: ModbusMeterClient | None = None
         self.meter_server: ModbusMeterServer | None = None
-        self._jobs: list[Coroutine[Any, Any, Any]] = [csms.tick_forever(), service.run()]
+        self._jobs: list[Job] = [csms.tick_forever]
+        self._closed = False
 
-    def add(self, *jobs: Coroutine[Any, Any, Any]) -> None:
-        """Further loops that live as long as the site."""
+    def add(self, *jobs: Job) -> None:
+        """Further loops that live as long as the site; called (and awaited) when it runs."""
         self._jobs = [*jobs, *self._jobs]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set; the first loop that fails ends all, and its error is raised."""
-        tasks = [asyncio.ensure_future(job) for job in self._jobs]
+        """Run until `stop` is set; the first loop that fails ends all, and its error is raised. Closes the site."""
+        loop = asyncio.ensure_future(self.service.run())
+        tasks = [asyncio.ensure_future(job()) for job in self._jobs]
         stopper = asyncio.ensure_future(stop.wait())
         try:
-            done, _ = await asyncio.wait([*tasks, stopper], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([loop, *tasks, stopper], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopper}:
                 task.result()
         finally:
-            stopper.cancel()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.close()
+            try:
+                # The loop ends first, so that no decision follows the last zero; stations and their links live on.
+                await _cancel(stopper, loop)
+                self.service.stop_all()
+                await self._drain()
+            finally:
+                await _cancel(*tasks)
+                await self.close()
+
+    async def _drain(self) -> None:
+        """Let the last setpoints leave; at most `DRAIN_S` of real time, whatever the site's clock says."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + DRAIN_S
+        while True:
+            # The writers run in this pause, also after the last call has left its queue.
+            await asyncio.sleep(DRAIN_STEP_S)
+            talking = [item.conversation for item in self.csms.stations.values() if item.conversation is not None]
+            for conversation in talking:
+                conversation.tick()
+            if loop.time() >= ends_s or not any(item.session.waiting_calls for item in talking):
+                break
+        await asyncio.sleep(DRAIN_STEP_S)
 
     async def close(self) -> None:
-        """Discharge ends, sockets close, the store is flushed."""
-        await self.service.close()
-        await self.listener.server.close()
-        if self.meter_server is not None:
-            await self.meter_server.close()
-        await self.store.close()
+        """Discharge ends, sockets close, the store is flushed: each of them even when one before it fails. A second close
+        does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        async with AsyncExitStack() as last_first:
+            last_first.push_async_callback(self.store.close)
+            if self.meter_client is not None:
+                last_first.push_async_callback(self.meter_client.close)
+            if self.meter_server is not None:
+                last_first.push_async_callback(self.meter_server.close)
+            last_first.push_async_callback(self.listener.server.close)
+            last_first.push_async_callback(self.service.close)
+
+
+async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def open_site(
@@ -87,21 +124,31 @@ async def open_site(
     past: Past | None = None,
     driver_default: Callable[[str, float], DriverDefault | None] = lambda _token, _now: None,
 ) -> LiveSite:
-    """Open store and sockets of a site; raises OSError when an address is taken."""
-    store = SqliteStore.open(store_path, clock.wall())
-    board = EvidenceBoard(settings.table)
-    csms = Csms(
-        settings.table, list(stations), board, store, clock, ids("c"), lease_s=settings.guard.lease_s,
-        driver_default=driver_default,
-    )  # fmt: skip
-    client: Meter = ModbusMeterClient(meter.host, meter.port, registers, clock, random.Random(1))
-    begin = {} if past is None else {
-        "state": past.state, "carried": past.carried, "shadow_state": past.shadow_state, "history": past.history
-    }  # fmt: skip
-    service = SiteService(settings, board, csms, client, store, clock, period=period, **begin)  # type: ignore[arg-type]
-    listener = OcppListener(csms, credentials, service.note, ocpp.host, ocpp.port)
-    await listener.server.start()
-    return LiveSite(service, csms, listener, store)
+    """Open store and sockets of a site; raises OSError when an address is taken. What fails leaves nothing open."""
+    async with AsyncExitStack() as opened:
+        store = SqliteStore.open(store_path, clock.wall())
+        opened.push_async_callback(store.close)
+        board = EvidenceBoard(settings.table)
+        csms = Csms(
+            settings.table, list(stations), board, store, clock, ids("c"), lease_s=settings.guard.lease_s,
+            driver_default=driver_default,
+        )  # fmt: skip
+        client = ModbusMeterClient(meter.host, meter.port, registers, clock, random.Random(1))
+        opened.push_async_callback(client.close)
+        service = SiteService(settings, board, csms, client, store, clock, period=period, **_begin(past))
+        opened.push_async_callback(service.close)
+        listener = OcppListener(csms, credentials, service.note, ocpp.host, ocpp.port)
+        await listener.server.start()
+        opened.pop_all()
+    live = LiveSite(service, csms, listener, store)
+    live.meter_client = client
+    return live
+
+
+def _begin(past: Past | None) -> dict[str, Any]:
+    if past is None:
+        return {}
+    return {"state": past.state, "carried": past.carried, "shadow_state": past.shadow_state, "history": past.history}
 
 
 async def emulate_plant(
@@ -121,4 +168,4 @@ async def emulate_plant(
     server = ModbusMeterServer(SITE_METER, plant.meter, host=meter.host, port=meter.port)
     await server.start()
     live.emulated, live.meter_server = plant, server
-    live.add(plant.run(), *(station.run() for station in stations.values()))
+    live.add(plant.run, *(station.run for station in stations.values()))

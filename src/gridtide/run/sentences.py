@@ -29,9 +29,16 @@ def kw(value: float) -> str:
 
 
 def sentence(
-    state: SiteState, limit_kw: float, projected_kw: float, vehicles: Sequence[VehicleView], meter_age_s: float
+    state: SiteState,
+    limit_kw: float,
+    projected_kw: float,
+    vehicles: Sequence[VehicleView],
+    meter_age_s: float,
+    *,
+    trouble: str = "",
 ) -> str:
-    """What is going on and what is done about it."""
+    """What is going on and what is done about it. `trouble`: why the site is fail-safe, as "the meter's value is frozen";
+    without it the meter's age is told."""
     giving = [v for v in vehicles if v.state == "giving"]
     charging = [v for v in vehicles if v.state == "charging"]
     given_kw = -sum(v.power_kw or 0.0 for v in giving)
@@ -39,6 +46,8 @@ def sentence(
         return "Waiting for the first reading of the meter."
     if state == "estop":
         return "Emergency stop: nothing charges and nothing is given."
+    if state == "safe" and trouble:
+        return f"No discharge: {trouble.rstrip('.')}."
     if state == "safe":
         age = f"{meter_age_s:.0f}{NBSP}s" if math.isfinite(meter_age_s) else "some time"
         return f"No discharge: the meter cannot be trusted, last good reading {age} ago."
@@ -60,26 +69,86 @@ def _verb(number: int, doing: str) -> str:
     return f"{count(number, 'vehicle')} {'is' if number == 1 else 'are'} {doing}"
 
 
-def subline(vehicles: Sequence[VehicleView], clock: Callable[[float], str]) -> str:
-    """Departures and troubles in one muted line; a silent vehicle is not on track."""
-    parts = []
-    fine = [
-        v for v in vehicles if v.departs_s is not None and v.departure in ("met", "on_track") and v.state != "silent"
-    ]
-    risky = [v for v in vehicles if v.departure == "at_risk"]
-    if fine:
-        first = min(fine, key=lambda v: v.departs_s or math.inf)
-        verb = "is" if len(fine) == 1 else "are"
-        text = f"{count(len(fine), 'departure')} {verb} on track; {first.bay} leaves first, at {clock(first.departs_s or 0.0)}."
-        parts.append(text)
-    if risky:
-        parts.append(f"{risky[0].bay} may leave short{_others(len(risky))}.")
-    silent = [v for v in vehicles if v.state == "silent"]
-    if silent:
-        age = silent[0].silent_s or 0.0
-        how = f"{age:.0f}{NBSP}s" if age < 120 else f"{age / 60:.0f}{NBSP}min"
-        parts.append(f"{silent[0].bay} has been silent for {how}{_others(len(silent))}.")
-    return " ".join(parts) or "No vehicle is plugged in."
+def subline(
+    vehicles: Sequence[VehicleView],
+    clock: Callable[[float], str],
+    *,
+    now_s: float | None = None,
+    day: Callable[[float], str] | None = None,
+) -> str:
+    """Departures and troubles in one muted line; a silent vehicle is not on track, nor is one that should have left.
+
+    `clock` and `day` give an instant's local time of day and weekday; without `now_s` nothing is overdue or on another day.
+    """
+    here = [v for v in vehicles if v.state != "empty"]
+    if not here:
+        return "No vehicle is plugged in."
+    silent = [v for v in here if v.state == "silent"]
+    heard = [v for v in here if v.state != "silent"]
+    overdue = [v for v in heard if now_s is not None and v.departs_s is not None and v.departs_s < now_s]
+    due = [v for v in heard if v not in overdue]
+    fine = [v for v in due if v.departs_s is not None and v.departure in ("met", "on_track")]
+    risky = [v for v in due if v.departure == "at_risk"]
+    untold = [v for v in due if v.departs_s is None and v not in risky]
+    when = _When(clock, now_s, day)
+    parts = [_on_track(fine, when), _overdue(overdue, when)]
+    parts.append(f"{risky[0].bay} may leave short{_others(len(risky))}." if risky else "")
+    parts += [_silent(silent), _untold(len(untold), len(here))]
+    return " ".join(part for part in parts if part) or _plugged(len(here)) + "."
+
+
+class _When:
+    """Instants in words: the weekday stands before the time unless it is today."""
+
+    def __init__(self, clock: Callable[[float], str], now_s: float | None, day: Callable[[float], str] | None) -> None:
+        self._clock, self._now_s, self._day = clock, now_s, day
+
+    def __call__(self, at_s: float) -> str:
+        if self._now_s is None or self._day is None:
+            return self._clock(at_s)
+        other_day = self._day(at_s) != self._day(self._now_s) or abs(at_s - self._now_s) > 86_400.0
+        return f"{self._day(at_s)} {self._clock(at_s)}" if other_day else self._clock(at_s)
+
+
+def _on_track(fine: Sequence[VehicleView], when: _When) -> str:
+    if not fine:
+        return ""
+    first = min(fine, key=_departs_s)
+    verb = "is" if len(fine) == 1 else "are"
+    return f"{count(len(fine), 'departure')} {verb} on track; {first.bay} leaves first, at {when(_departs_s(first))}."
+
+
+def _overdue(overdue: Sequence[VehicleView], when: _When) -> str:
+    if not overdue:
+        return ""
+    first = min(overdue, key=_departs_s)
+    return f"{first.bay} is overdue since {when(_departs_s(first))}{_others(len(overdue))}."
+
+
+def _silent(silent: Sequence[VehicleView]) -> str:
+    if not silent:
+        return ""
+    age_s = silent[0].silent_s or 0.0
+    how = f"{age_s:.0f}{NBSP}s" if age_s < 120 else f"{age_s / 60:.0f}{NBSP}min"
+    return f"{silent[0].bay} has been silent for {how}{_others(len(silent))}."
+
+
+def _untold(number: int, here: int) -> str:
+    """Vehicles whose driver told no departure, of all that are `here`."""
+    if not number:
+        return ""
+    if number == here:
+        return f"{_plugged(number)}; {'its departure is' if number == 1 else 'their departures are'} not told."
+    what = "The departure of" if number == 1 else "The departures of"
+    return f"{what} {count(number, 'vehicle').lower()} {'is' if number == 1 else 'are'} not told."
+
+
+def _plugged(number: int) -> str:
+    return f"{count(number, 'vehicle')} {'is' if number == 1 else 'are'} plugged in"
+
+
+def _departs_s(vehicle: VehicleView) -> float:
+    return math.inf if vehicle.departs_s is None else vehicle.departs_s
 
 
 def _others(total: int) -> str:

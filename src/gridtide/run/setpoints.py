@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import structlog
+
 from gridtide.model.decision import Decision, Outcome
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
@@ -11,12 +13,18 @@ from gridtide.run.evidence import EvidenceBoard
 from gridtide.run.station import OnEvent, Sent, Station
 from gridtide.wire.ocpp import dialects
 from gridtide.wire.ocpp.dialects import Setpoint, StationDialect
+from gridtide.wire.ocpp.errors import LocalProtocolError
 from gridtide.wire.ocpp.events import CallAnswered, CallFailed
 from gridtide.wire.ocpp.outgoing import Priority
 
 CHARGE_LEASE_S = 60.0
 """Charging limits end too, so that a dead controller leaves every vehicle at its fallback limit and not at its last one."""
 LEASE_PROFILE_ID = 1000
+SAME_KW = 0.0005
+"""Setpoints closer than this are the same."""
+PASSING = ("discharge not authorised", "no transaction", "station clock is off")
+"""Denials that end by themselves: the row is judged anew with its next message."""
+log = structlog.get_logger(__name__)
 
 
 class SetpointSender:
@@ -28,23 +36,36 @@ class SetpointSender:
         self.sent = 0
 
     def apply(self, decision: Decision, stations: Iterable[Station]) -> None:
-        """Send what changed or must be renewed."""
-        now_s = self._clock.monotonic()
+        """Send what changed or must be renewed. One row's failure keeps no other from its setpoint; it is raised at the end."""
+        failure: Exception | None = None
         for station in stations:
-            conversation = station.accepted
-            if conversation is None:
-                continue
             for evse_id, row in station.provision.rows.items():
-                power_kw = float(decision.setpoint_kw[row])
-                if row not in station.transactions:
-                    # An empty bay tells no meter values; its station's living link says that it is not silent.
-                    self._board.heard_s[row] = now_s
-                elif self._due(station, row, power_kw, now_s):
-                    self._send(station, conversation, evse_id, row, power_kw, now_s)
+                try:
+                    self._serve(station, evse_id, row, float(decision.setpoint_kw[row]))
+                except LocalProtocolError as error:
+                    log.warning("setpoint_not_sent", row=self._table.ids[row], error=str(error))
+                    if station.first(f"not sent {row}"):
+                        self._on_event("vehicle_not_following", self._table.ids[row], f"Setpoint not sent: {error}.")
+                except Exception as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _serve(self, station: Station, evse_id: int, row: int, power_kw: float) -> None:
+        conversation, now_s = station.accepted, self._clock.monotonic()
+        if conversation is None:
+            return
+        if row not in station.transactions:
+            # An empty bay tells no meter values; its station's living link says that it is not silent.
+            self._board.heard_s[row] = now_s
+        elif self._due(station, row, power_kw, now_s):
+            self._send(station, conversation, evse_id, row, power_kw, now_s)
 
     def _due(self, station: Station, row: int, power_kw: float, now_s: float) -> bool:
-        last = station.sent.get(row)
-        if last is None or abs(last.power_kw - power_kw) >= 0.0005:
+        last, failed = station.sent.get(row), station.failed.get(row)
+        if failed is not None and abs(failed.power_kw - power_kw) < SAME_KW:
+            return now_s - failed.at_s >= self._lease_s / 2.5 - 1e-6
+        if last is None or abs(last.power_kw - power_kw) >= SAME_KW:
             return True
         lease_s = self._lease_s if power_kw < 0.0 else CHARGE_LEASE_S
         return now_s - last.at_s >= lease_s / 2.5 - 1e-6
@@ -52,28 +73,39 @@ class SetpointSender:
     def _send(
         self, station: Station, conversation: Conversation, evse_id: int, row: int, power_kw: float, now_s: float
     ) -> None:
-        last = station.sent.get(row)
-        stops = power_kw >= 0.0 and last is not None and last.power_kw < 0.0
         lease_s = self._lease_s if power_kw < 0.0 else CHARGE_LEASE_S
+        transaction = station.transactions[row]
         setpoint = Setpoint(
             power_kw=power_kw, lease_s=int(lease_s), now=datetime.fromtimestamp(self._clock.wall(), UTC), evse_id=evse_id,
-            profile_id=LEASE_PROFILE_ID + evse_id, transaction_id=station.transactions[row],
+            profile_id=LEASE_PROFILE_ID + evse_id, transaction_id=transaction,
         )  # fmt: skip
         translated = dialects.translate(setpoint, self.dialect(station, evse_id, row))
         if translated.denial is not None:
-            self._board.may_discharge[row] = False
-            self._on_event("discharge_denied", self._table.ids[row], f"Not sent: {translated.denial}.")
+            self._deny(station, row, f"Not sent: {translated.denial}.", is_final=translated.denial not in PASSING)
             return
-        station.sent[row] = Sent(power_kw, now_s)
-        self.sent += 1
+        priority = Priority.STOP if _stops(station.sent.get(row), power_kw) else Priority.CONTROL
         generation = station.generation
+
+        def done(outcome: CallAnswered | CallFailed) -> None:
+            if generation == station.generation and station.transactions.get(row) == transaction:
+                self._outcome(station, row, Sent(power_kw, now_s), outcome)
+
         for call in translated.calls:
             conversation.post(
-                call.action, call.payload,
-                lambda outcome: self._outcome(station, generation, row, power_kw, outcome),
-                priority=Priority.STOP if stops else Priority.CONTROL, replace_key=("setpoint", row),
+                call.action, call.payload, done, priority=priority, replace_key=("setpoint", row, call.action),
                 expires_at_s=now_s + lease_s,
             )  # fmt: skip
+        station.sent[row] = Sent(power_kw, now_s)
+        station.failed.pop(row, None)
+        self.sent += 1
+
+    def _deny(self, station: Station, row: int, text: str, *, is_final: bool) -> None:
+        """No discharge at `row`; a final denial holds until the next transaction or boot, and the plan counts on others."""
+        self._board.may_discharge[row] = False
+        if is_final:
+            station.refused.add(row)
+        if station.first(f"denied {row}"):
+            self._on_event("discharge_denied", self._table.ids[row], text)
 
     def dialect(self, station: Station, evse_id: int, row: int) -> StationDialect:
         """What is agreed with the station about one of its EVSEs."""
@@ -87,22 +119,36 @@ class SetpointSender:
             skew_s=station.skew_s,
         )
 
-    def _outcome(
-        self, station: Station, generation: int, row: int, power_kw: float, outcome: CallAnswered | CallFailed
-    ) -> None:
-        """A missing answer is a refusal; a refused discharge is told."""
-        if generation != station.generation:
-            return
-        if isinstance(outcome, CallFailed):
+    def _outcome(self, station: Station, row: int, tried: Sent, outcome: CallAnswered | CallFailed) -> None:
+        """A missing answer is a refusal; a refused discharge is told, and anything else that fails too, once."""
+        if isinstance(outcome, CallFailed) and outcome.reason not in ("call_error", "invalid_answer"):
             if outcome.reason != "replaced":
                 station.outcomes[row] = Outcome.LATE
-                station.sent.pop(row, None)
+                self._failed(station, row, tried)
+            if outcome.reason == "timed_out" and station.first(f"not following {row}"):
+                text = f"The station did not answer to the setpoint of {tried.power_kw:.1f} kW in time."
+                self._on_event("vehicle_not_following", self._table.ids[row], text)
             return
-        accepted = str(getattr(outcome.payload, "status", "")) == "Accepted"
+        accepted = isinstance(outcome, CallAnswered) and str(getattr(outcome.payload, "status", "")) == "Accepted"
         station.outcomes[row] = Outcome.APPLIED if accepted else Outcome.REFUSED
-        if not accepted:
-            station.sent.pop(row, None)
-            if power_kw < 0.0:
-                self._board.may_discharge[row] = False
-                station.bidirectional.discard(row)
-                self._on_event("discharge_denied", self._table.ids[row], "The station rejected the discharge profile.")
+        if accepted:
+            return
+        self._failed(station, row, tried)
+        if tried.power_kw < 0.0:
+            self._deny(station, row, "The station rejected the discharge profile.", is_final=True)
+        elif station.first(f"not following {row}"):
+            text = f"The station rejected the setpoint of {tried.power_kw:.1f} kW."
+            self._on_event("vehicle_not_following", self._table.ids[row], text)
+
+    def _failed(self, station: Station, row: int, tried: Sent) -> None:
+        """What failed is not at the station; a newer setpoint on its way is not concerned."""
+        if station.sent.get(row) == tried:
+            del station.sent[row]
+            station.failed[row] = tried
+
+
+def _stops(last: Sent | None, power_kw: float) -> bool:
+    """Whether a setpoint ends what may be going on: any power when it is zero, a discharge when it is not negative."""
+    if power_kw == 0.0:
+        return last is None or last.power_kw != 0.0
+    return power_kw > 0.0 and last is not None and last.power_kw < 0.0

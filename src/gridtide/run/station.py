@@ -58,10 +58,65 @@ class Station:
         self.newest: dict[int, tuple[str, int]] = {}
         """Row -> transaction and sequence number of the newest event that had an effect; kept after the end."""
         self.sent: dict[int, Sent] = {}
+        self.failed: dict[int, Sent] = {}
+        """The setpoint that a row's station refused or left unanswered last."""
+        self.refused: set[int] = set()
+        """Rows whose station refused to discharge; until a new transaction or boot."""
+        self.connectors: dict[int, int] = {}
+        """Row -> connector of its transaction, where told."""
         self.outcomes: dict[int, Outcome] = {}
         self.skew_s = 0.0
         self.tampered: set[int] = set()
         """Rows whose station told of tampering; no status message clears that."""
+
+        self.booted = False
+        """Accepted before; may reconnect without a BootNotification."""
+        self.preparation = 0
+        """Number of the newest preparation; answers to older ones do not count."""
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        """What to do at which monotonic instant, unless the connection ends before."""
+        self._told: set[str] = set()
+
+    def first(self, what: str) -> bool:
+        """True once per connection: whether people have not been told of `what` yet."""
+        if what in self._told:
+            return False
+        self._told.add(what)
+        return True
+
+    def forget_vehicle(self, row: int) -> None:
+        """What was agreed for the vehicle at `row` does not hold for the next one."""
+        self.transactions.pop(row, None)
+        self.connectors.pop(row, None)
+        self.tokens.pop(row, None)
+        self.sent.pop(row, None)
+        self.failed.pop(row, None)
+        self.bidirectional.discard(row)
+        self.refused.discard(row)
+        self._told -= {f"denied {row}", f"not following {row}", f"not sent {row}"}
+
+    def forget_connection(self) -> None:
+        """What a connection vouched for ends with it; slow reports are told once and for all."""
+        self.underneath.clear()
+        self.synced.clear()
+        self.sent.clear()
+        self.failed.clear()
+        self.later.clear()
+        self.preparation += 1
+        self._told &= {"slow_reports"}
+
+    def fits(self) -> bool:
+        """Whether the provisioned dialect can discharge over the connection's OCPP version."""
+        if self.provision.dialect == "refuse":
+            return False
+        return self.version == ("2.0.1" if self.provision.dialect == "v201_negative_limit" else "2.1")
+
+    def act(self, now_s: float) -> None:
+        """Do what is due at monotonic `now_s`."""
+        due = [act for at_s, act in self.later if at_s <= now_s]
+        self.later = [item for item in self.later if item[0] > now_s]
+        for act in due:
+            act()
 
     @property
     def accepted(self) -> Conversation | None:

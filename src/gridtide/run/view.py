@@ -36,6 +36,12 @@ from gridtide.run.store import AuditEntry, StoreError
 ORDER: dict[VehicleState, int] = {"waiting": 1, "charging": 1, "silent": 2, "giving": 3, "resting": 4, "empty": 5}
 """Rank on the page. Waiting and charging share one: vehicles that take turns must not swap rows."""
 SOON_S = 3600.0
+_TROUBLES = {
+    "meter_frozen": "the meter has frozen",
+    "meter_sign": "the meter's sign is wrong",
+    "meter_errors": "too many reads of the meter fail",
+    "meter_invalid": "the meter's readings make no sense",
+}
 Departure = Literal["met", "on_track", "at_risk", "unknown"]
 
 
@@ -72,8 +78,10 @@ class Viewer:
             site=self._site.name, timezone=self._site.timezone, now_s=now_s,
             speed=service.clock.speed if isinstance(service.clock, ScaledClock) else 1.0,
             mode={"estop": "stopped", "safe": "idle"}.get(state, peak.mode), state=state, state_word=WORDS[state],
-            sentence=sentence(state, demand.limit_kw, demand.projected_kw, vehicles, meter_age),
-            subline=subline(vehicles, self._time), limit_kw=peak.limit_kw, buffer_kw=peak.buffer_kw,
+            sentence=sentence(
+                state, demand.limit_kw, demand.projected_kw, vehicles, meter_age, trouble=self._trouble()
+            ),
+            subline=subline(vehicles, self._time, now_s=now_s, day=self._weekday), limit_kw=peak.limit_kw, buffer_kw=peak.buffer_kw,
             estop=service.state.guard.estop, links=self._links(meter_age), demand=demand, power=self._point(),
             intervals=(*list(service.history.intervals)[-5:], self._running(demand)), money=self._money(now_s),
             vehicles=vehicles, price=self._price(now_s), events=self._events(),
@@ -326,6 +334,13 @@ class Viewer:
 
     def _time(self, at_s: float) -> str:
         return f"{self._local(at_s):%H:%M}"
+
+    def _weekday(self, at_s: float) -> str:
+        return f"{self._local(at_s):%A}"
+
+    def _trouble(self) -> str:
+        """Why the meter cannot be trusted, in words; empty when it is silence, which has an age."""
+        return _TROUBLES.get(self._service.state.meter.had, "")
 
     def _until(self, mono_s: float) -> str:
         return self._time(self._service.clock.wall() + mono_s - self._service.clock.monotonic())

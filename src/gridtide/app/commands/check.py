@@ -1,9 +1,12 @@
 """`gridtide check`: is this site file right, and is the data it names?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gridtide.app.config import SiteConfig
 
 
 def check(
@@ -25,5 +28,24 @@ def check(
         f"{site}: right. {config.site.name}: {stations} station{'s' * (stations != 1)}, limit {config.peak.limit_kw:g} kW"
         f" ({config.peak.mode})."
     )
-    for note in config.notes():
+    for note in [*config.notes(), *_remote(config)]:
         typer.echo(f"  Note: {note}")
+
+
+def _remote(config: "SiteConfig") -> list[str]:
+    """What `[server]` says about other machines that may not be meant."""
+    from gridtide.app.web.auth import is_loopback
+
+    server, host = config.server, config.server.web.rpartition(":")[0]
+    near = host == "localhost" or is_loopback(host)
+    if near and server.allow_remote:
+        return [f"server.allow_remote is set, but server.web = {server.web} is reached from this machine only."]
+    if near:
+        return []
+    if not server.allow_remote:
+        return [f"server.web = {server.web} needs server.allow_remote = true: `gridtide run` refuses it now."]
+    if not server.names:
+        return [
+            "server.names is empty: browsers on other machines are refused until the names they use are listed there."
+        ]
+    return ["server.allow_remote is set: other machines reach the page, without encryption unless a proxy adds it."]

@@ -1,6 +1,8 @@
 """`gridtide run SITE.toml`: a real site. Stations connect to us, the meter is read over Modbus TCP."""
 
 import asyncio
+import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +12,15 @@ from msgspec import structs
 if TYPE_CHECKING:
     from gridtide.app.config import SiteConfig
     from gridtide.app.running import Face
+    from gridtide.market.tariff import Tariff
+    from gridtide.run.live import LiveSite
 
 
 def run(
     site: Annotated[Path, typer.Argument(help="The site file.")],
-    exit_after: Annotated[float | None, typer.Option(help="End after this many seconds (for scripts).")] = None,
+    exit_after: Annotated[
+        float | None, typer.Option(help="End after this many seconds (for scripts).", min=0.0)
+    ] = None,
     home: Annotated[Path | None, typer.Option(help="Folder for the token and the stations' passwords.")] = None,
 ) -> None:
     """Run a site until stopped. On its first start each station gets a password, in a file only you can read."""
@@ -28,25 +34,47 @@ def run(
         folder = home or default_home()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         host, _, port = config.server.web.rpartition(":")
-        face = Face(host=host, port=int(port), home=folder, exit_after_s=exit_after)
-        asyncio.run(_run(config, face))
+        face = Face(
+            host=host, port=int(port), home=folder, exit_after_s=exit_after, allow_remote=config.server.allow_remote,
+            names=config.server.names,
+        )  # fmt: skip
+    from gridtide.app.logs import configure
+
+    configure(logging.INFO)
+    asyncio.run(_run(config, face))
 
 
 async def _run(config: "SiteConfig", face: "Face") -> None:
-    from gridtide.app.running import driver_defaults, no_battery, run_with_page, viewer_of
+    """Bind the page, open the site, serve both; what was opened is closed whatever happens."""
+    from gridtide.app.commands.told import told, told_running
+    from gridtide.app.running import bind_page, no_battery, run_with_page, viewer_of
     from gridtide.app.scenario import tariff_of
+
+    async with AsyncExitStack() as opened:
+        with told():
+            no_battery(config)
+            tariff = tariff_of(config)
+            listener = opened.enter_context(bind_page(face, config.source))
+            live = await _open(config, tariff, face)
+            opened.push_async_callback(live.close)
+            viewer = viewer_of(config, tariff, live)
+        with told_running():
+            await run_with_page(live, viewer, face, listener, typer.echo)
+
+
+async def _open(config: "SiteConfig", tariff: "Tariff", face: "Face") -> "LiveSite":
+    from gridtide.app.running import driver_defaults
     from gridtide.market.tariff import billing_period
     from gridtide.run.assembly import provisions
     from gridtide.run.clock import WallClock
     from gridtide.run.credentials import Credentials
     from gridtide.run.live import Address, open_site
 
-    no_battery(config)
     if config.meter is None or config.register_map is None:
         raise ValueError(
             f"{config.source}: [meter] is missing: give host, port and preset of the meter at the connection"
         )
-    tariff, bays = tariff_of(config), config.bays()
+    bays = config.bays()
     passwords_file = _provision(config, face)
     stations = [
         structs.replace(item, dialect=station.dialect, discharge_opt_in=station.dialect == "v201_negative_limit")
@@ -55,17 +83,16 @@ async def _run(config: "SiteConfig", face: "Face") -> None:
         )
     ]
     host, _, port = config.server.ocpp.rpartition(":")
-    store = Path(config.path(config.store.path))
     live = await open_site(
         config.settings(0.5), stations, Credentials.load(passwords_file), WallClock(),
-        period=lambda at_s: billing_period(tariff, at_s), store_path=store, ocpp=Address(host, int(port)),
-        meter=Address(config.meter.host, config.meter.port), registers=config.register_map,
-        driver_default=driver_defaults(config),
+        period=lambda at_s: billing_period(tariff, at_s), store_path=Path(config.path(config.store.path)),
+        ocpp=Address(host, int(port)), meter=Address(config.meter.host, config.meter.port),
+        registers=config.register_map, driver_default=driver_defaults(config),
     )  # fmt: skip
     typer.echo(
         f"{config.site.name}: {len(bays)} stations may connect to ws://{host}:{live.listener.server.port}/ocpp/<id>"
     )
-    await run_with_page(live, viewer_of(config, tariff, live), face, typer.echo)
+    return live
 
 
 def _provision(config: "SiteConfig", face: "Face") -> Path:

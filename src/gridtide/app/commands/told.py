@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EADDRINUSE
 
+import structlog
 import typer
 
 from gridtide.app.commands.exits import CONFIG, FAILED
@@ -32,6 +33,17 @@ def told() -> Iterator[None]:
     except OSError as error:
         cure = "; another program uses that port: stop it, or choose another port" if error.errno == EADDRINUSE else ""
         _say(f"{error}{cure}")
+        raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def told_running() -> Iterator[None]:
+    """Around a site that runs: whatever ends it is no fault of a file. 1, the reason in a line, the trace in the log."""
+    try:
+        yield
+    except Exception as error:
+        structlog.get_logger("gridtide").exception("site_failed")
+        _say(f"gridtide ended by a failure of its own: {type(error).__name__}: {error}")
         raise typer.Exit(FAILED) from None
 
 

@@ -1,0 +1,111 @@
+"""What every accepted station gets first: the non-discharging profile underneath, and how often to report."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gridtide.model.fleet import EvseTable
+from gridtide.run.clock import Clock
+from gridtide.run.station import OnEvent, Station
+from gridtide.wire.ocpp import codec, dialects
+from gridtide.wire.ocpp.dialects import StationDialect
+from gridtide.wire.ocpp.events import CallAnswered, CallFailed
+
+REPORT_S = 1
+"""Interval at which stations are asked to report their meter, s."""
+RETRY_S = 5.0
+"""An unanswered profile underneath is sent once more after this time."""
+BOOT_WAIT_S = 2.0
+"""A station that is unknown and does not boot is asked to after this time."""
+
+
+class Preparation:
+    """Prepares stations; `judge` is told of every row that now has its profile underneath."""
+
+    def __init__(
+        self,
+        table: EvseTable,
+        clock: Clock,
+        on_event: OnEvent,
+        dialect: Callable[[Station, int, int], StationDialect],
+        judge: Callable[[Station, int], None],
+    ) -> None:
+        self._table, self._clock, self._on_event, self._dialect, self._judge = table, clock, on_event, dialect, judge
+
+    def welcome(self, station: Station) -> None:
+        """A new connection: who was accepted before need not boot again; who was not is asked to."""
+        if station.accepted is not None:
+            self.prepare(station)
+        else:
+            station.later.append((self._clock.monotonic() + BOOT_WAIT_S, lambda: self._ask_to_boot(station)))
+
+    def prepare(self, station: Station) -> None:
+        """The profile underneath, then how often to report; answers to an earlier preparation count no more."""
+        conversation = station.accepted
+        if conversation is None:
+            return
+        station.preparation += 1
+        if station.generation > 1 and station.first("back"):
+            name = station.provision.identity
+            self._on_event("station_back", name, f"{name} is connected again.")
+        for evse_id, row in station.provision.rows.items():
+            self._put_underneath(station, evse_id, row, is_last=False)
+        request = codec.payload_type(station.version, "SetVariables", "request")
+        wanted = msgspec.convert(
+            {"setVariableData": [{"attributeValue": str(REPORT_S), "component": {"name": "SampledDataCtrlr"},
+                                  "variable": {"name": "TxUpdatedInterval"}}]},
+            request,
+        )  # fmt: skip
+        conversation.post("SetVariables", wanted, lambda outcome: self._interval_set(station, outcome))
+
+    def _ask_to_boot(self, station: Station) -> None:
+        live = station.conversation
+        if live is None or live.session.boot_state != "unbooted":
+            return
+        request = codec.payload_type(station.version, "TriggerMessage", "request")
+        wanted = msgspec.convert({"requestedMessage": "BootNotification"}, request)
+        live.post("TriggerMessage", wanted, lambda _outcome: None)
+
+    def _put_underneath(self, station: Station, evse_id: int, row: int, *, is_last: bool) -> None:
+        conversation, mine = station.accepted, station.preparation
+        if conversation is None:
+            return
+
+        def done(outcome: CallAnswered | CallFailed) -> None:
+            if mine != station.preparation:
+                return
+            if isinstance(outcome, CallAnswered) and str(getattr(outcome.payload, "status", "")) == "Accepted":
+                station.underneath.add(row)
+                self._judge(station, row)
+            elif isinstance(outcome, CallAnswered) or outcome.reason in ("call_error", "invalid_answer"):
+                self._deny(station, row, "refused")
+            elif is_last and outcome.reason != "socket_ended":
+                self._deny(station, row, "did not confirm")
+            elif outcome.reason != "socket_ended":
+                again = self._clock.monotonic() + RETRY_S
+                station.later.append((again, retry))
+
+        def retry() -> None:
+            if mine == station.preparation:
+                self._put_underneath(station, evse_id, row, is_last=True)
+
+        call = dialects.underlay_call(self._dialect(station, evse_id, row), evse_id)
+        conversation.post(call.action, call.payload, done)
+
+    def _deny(self, station: Station, row: int, what: str) -> None:
+        if station.provision.dialect != "refuse" and station.first("underneath"):
+            text = (
+                f"The station {what} the charging limit that must lie under every discharge, so it will not discharge."
+            )
+            self._on_event("discharge_denied", self._table.ids[row], text)
+
+    def _interval_set(self, station: Station, outcome: CallAnswered | CallFailed) -> None:
+        if isinstance(outcome, CallAnswered):
+            results: Any = getattr(outcome.payload, "setVariableResult", ())
+            taken = all(str(item.attributeStatus) == "Accepted" for item in results)
+        else:
+            taken = outcome.reason not in ("call_error", "invalid_answer")
+        if not taken and station.first("slow_reports"):
+            name = station.provision.identity
+            self._on_event("slow_reports", name, f"{name} did not accept to report its meter every {REPORT_S} s.")
