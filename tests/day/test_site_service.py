@@ -58,7 +58,7 @@ def test_a_press_while_it_is_being_cleared_wins() -> None:
             if words[1] == b"false":
                 await here.site.estop("second")
 
-        here.store.put_setting = put  # type: ignore[method-assign]
+        here.store.put_setting = put  # type: ignore[method-assign,assignment]
         with pytest.raises(ValueError, match="pressed again"):
             await here.site.clear_estop("first")
         await here.after(5.0)
