@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -23,14 +24,32 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     home = tmp_path_factory.mktemp("demo")
     out = home / "out.log"
     ports = ("--port", "0", "--ocpp-port", "0", "--meter-port", "0")
-    command = [sys.executable, "-m", "gridtide.app.cli", "demo", *ports, "--home", str(home), "--exit-after", "150"]
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-m",
+        "gridtide.app.cli",
+        "demo",
+        *ports,
+        "--home",
+        str(home),
+        "--exit-after",
+        "150",
+    ]
     with out.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     try:
         yield _addresses(out, process)
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 0, out.read_text(errors="replace")
+        try:
+            code = process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            process.wait(timeout=10)
+            raise AssertionError(f"the demo does not stop:\n{out.read_text(errors='replace')}") from None
+        assert code == 0, out.read_text(errors="replace")
 
 
 def _addresses(out: Path, process: "subprocess.Popen[bytes]") -> tuple[str, str]:

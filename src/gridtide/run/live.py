@@ -27,6 +27,9 @@ from gridtide.wire.modbus.registers import RegisterMap
 from gridtide.wire.ocpp.actions import Version
 
 log = structlog.get_logger(__name__)
+CANCEL_TRIES = 5
+CLOSE_S = 5.0
+"""Real seconds that one part may take to close."""
 Period = Callable[[float], tuple[float, float]]
 Job = Callable[[], Coroutine[Any, Any, Any]]
 DRAIN_S, DRAIN_STEP_S = 1.5, 0.02
@@ -97,17 +100,35 @@ class LiveSite:
         async with AsyncExitStack() as last_first:
             last_first.push_async_callback(self.store.close)
             if self.meter_client is not None:
-                last_first.push_async_callback(self.meter_client.close)
+                last_first.push_async_callback(_bounded, self.meter_client.close, "meter client")
             if self.meter_server is not None:
-                last_first.push_async_callback(self.meter_server.close)
-            last_first.push_async_callback(self.listener.server.close)
-            last_first.push_async_callback(self.service.close)
+                last_first.push_async_callback(_bounded, self.meter_server.close, "emulated meter")
+            last_first.push_async_callback(_bounded, self.listener.server.close, "stations' listener")
+            last_first.push_async_callback(_bounded, self.service.close, "site")
 
 
 async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel until all have ended: a library in between may take one cancellation for an error of its own and go on."""
+    pending = {task for task in tasks if not task.done()}
+    for _ in range(CANCEL_TRIES):
+        for task in pending:
+            task.cancel()
+        if not pending:
+            break
+        _, pending = await asyncio.wait(pending, timeout=1.0)
+    for task in pending:
+        log.error("task_does_not_end", task=repr(task))
+    # Whatever they ended with has been told by `run` already.
+    await asyncio.gather(*(task for task in tasks if task.done()), return_exceptions=True)
+
+
+async def _bounded(close: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """One close, `CLOSE_S` of real time at most: what hangs is told and left, so that the others are closed too."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await close()
+    except TimeoutError:
+        log.error("close_does_not_end", what=name)
 
 
 async def open_site(
