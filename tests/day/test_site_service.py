@@ -12,7 +12,7 @@ from gridtide.model.demand import DemandInterval
 from gridtide.run import memory
 from gridtide.run.store import MemoryStore, StoreError
 from gridtide.wire.modbus.server import Fault
-from tests.day.wire_site import WireSite, on_wire, settings, world
+from tests.day.wire_site import WireSite, on_wire, settings, stay, world
 
 
 class Balky(MemoryStore):
@@ -96,13 +96,15 @@ def test_a_meter_that_never_answers_is_told() -> None:
 
 def test_without_a_meter_charging_has_what_the_worst_building_leaves_below_the_limit() -> None:
     async def scenario() -> None:
-        here = WireSite(world(6), rule=PeakSettings(limit_kw=320.0))
+        hungry = [stay(row, -600.0, 4 * 3600.0, 0.3, 0.8) for row in range(6)]
+        here = WireSite(world(6, arrivals=hungry), rule=PeakSettings(limit_kw=320.0))
         here.start()
         await here.after(10.0)
+        assert here.decision.setpoint_kw.sum() > 40.0
         here.site._meter.fault = Fault("silent")  # type: ignore[attr-defined]
         await here.after(10.0)
         assert here.decision.state == "idle"
-        assert 0.0 <= here.decision.setpoint_kw.sum() <= 20.0 + 1e-6
+        assert 10.0 < here.decision.setpoint_kw.sum() <= 20.0 + 1e-6
 
     on_wire(scenario)
 
@@ -111,7 +113,7 @@ def test_after_a_change_of_the_billed_interval_only_the_peaks_are_kept() -> None
     async def scenario() -> None:
         here = WireSite(world(2))
         here.start()
-        await here.after(1_000.0)
+        await here.after(2_000.0)  # the running quarter hour begins where a half hour would
         peak_kw = here.site.state.demand.peak_kw
         assert peak_kw > 100.0
         longer = structs.replace(settings(here.here), interval=DemandInterval(1800.0))

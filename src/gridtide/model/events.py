@@ -173,8 +173,6 @@ CATALOGUE: tuple[EventKind, ...] = (
     EventKind(
         "speed_reduced", "info", "Demo slowed down", "The machine could not keep the demo's speed.", "Nothing to do."
     ),
-    EventKind("vehicle_arrived", "info", "Vehicle arrived", "A vehicle plugged in.", "Nothing to do."),
-    EventKind("vehicle_left", "info", "Vehicle left", "A vehicle unplugged.", "Nothing to do."),
     EventKind(
         "shaving_started", "info", "Vehicles called in", "The interval was heading above the limit.", "Nothing to do."
     ),
