@@ -65,9 +65,13 @@ def controlled(
     state: site.State | None = None,
     on_step: Callable[[Snapshot, Decision, site.State], None] | None = None,
     plant: Plant | None = None,
+    decide_after_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Run:
-    """Run plant and controller from `start_s` to `end_s` (UTC epoch s) in steps of `step_s`."""
+    """Run plant and controller from `start_s` to `end_s` (UTC epoch s) in steps of `step_s`.
+
+    The controller looks `decide_after_s` after each step's end, as the site's loop does after the plant's beat in the wire tier.
+    """
     plant = plant or twin.start(here, start_s, storage)
     state = state or site.fresh(settings)
     steps = round((end_s - start_s) / step_s)
@@ -80,7 +84,8 @@ def controlled(
             period_s = period_start(now_s)
             if progress is not None:
                 progress(k / steps)
-        snapshot = observe(here, plant, sample, now_s, now_s, period_s)
+        seen_s = now_s + decide_after_s
+        snapshot = observe(here, plant, sample, seen_s, seen_s, period_s)
         state, decision = site.step(state, snapshot, settings)
         plant = twin.command(here, plant, decision.setpoint_kw)
         log.add(k, sample, plant, decision.events)
