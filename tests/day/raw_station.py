@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gridtide.run.clock import Clock
-from gridtide.run.csms import Csms
+from gridtide.run.csms.service import Csms
 from gridtide.run.net import LinkClosed, MemoryLink, memory_link
 from gridtide.wire.ocpp.actions import Version
 

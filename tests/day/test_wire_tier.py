@@ -16,12 +16,12 @@ from gridtide.model.decision import Decision, Reason, Snapshot
 from gridtide.run import fast
 from gridtide.run.assembly import ids, provisions
 from gridtide.run.clock import Clock
-from gridtide.run.csms import Csms
-from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.service import Csms
+from gridtide.run.csms.station import DriverDefault
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link
 from gridtide.run.site import SiteService
-from gridtide.run.station import DriverDefault
 from gridtide.run.store import MemoryStore, SqliteStore, TransactionEvent
 from gridtide.twin import plant as twin
 from gridtide.twin.arrivals import Arrival

@@ -12,7 +12,7 @@ from gridtide.model.decision import Decision
 from gridtide.model.fleet import EvseTable, Floats, SiteLimits
 from gridtide.run import assembly
 from gridtide.run.clock import LoopClock
-from gridtide.run.emulated_station import EmulatedStation
+from gridtide.run.emulator.station import EmulatedStation
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link, MemoryLink
 from gridtide.run.simloop import Trace, run_sim

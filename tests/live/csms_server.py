@@ -10,9 +10,9 @@ from gridtide.model.decision import Decision
 from gridtide.run.assembly import OcppListener, ids
 from gridtide.run.clock import WallClock
 from gridtide.run.credentials import Credentials
-from gridtide.run.csms import Csms
-from gridtide.run.evidence import EvidenceBoard
-from gridtide.run.station import Provision
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.service import Csms
+from gridtide.run.csms.station import Provision
 from gridtide.run.store import MemoryStore
 from tests.unit.builders import evse_table
 

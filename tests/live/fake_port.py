@@ -10,7 +10,7 @@ from msgspec import structs
 
 from gridtide.app.web.port import OverrideMode, Window
 from gridtide.model.view import PowerView, SiteView, VehicleView
-from gridtide.run.store_rows import FIRST_HASH, AuditEntry
+from gridtide.run.store.rows import FIRST_HASH, AuditEntry
 from tests.live.page_fixture import NOW_S, sample_power, sample_view
 
 FLOOR_KW = 10.0

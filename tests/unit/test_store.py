@@ -23,8 +23,8 @@ from gridtide.run.store import (
     StoreRangeError,
     TransactionEvent,
 )
-from gridtide.run.store_file import MIGRATIONS, schema_version
-from gridtide.run.store_rows import FIRST_HASH
+from gridtide.run.store.file import MIGRATIONS, schema_version
+from gridtide.run.store.rows import FIRST_HASH
 
 T = TypeVar("T")
 NOW_S = 1_767_268_800.0
@@ -392,11 +392,11 @@ def test_failed_migration_leaves_the_old_schema_whole(tmp_path: Path, monkeypatc
     path = tmp_path / "site.db"
     on_disk(path, fill_some)
     steps = (*MIGRATIONS, ("CREATE TABLE extra (a INTEGER) STRICT", "CREATE TABLE broken (a NONSENSE) STRICT"))
-    monkeypatch.setattr("gridtide.run.store_file.MIGRATIONS", steps)
+    monkeypatch.setattr("gridtide.run.store.file.MIGRATIONS", steps)
     with pytest.raises(StoreError, match="NONSENSE"):
         SqliteStore.open(path, NOW_S)
     good = (*MIGRATIONS, ("CREATE TABLE extra (a INTEGER) STRICT",))
-    monkeypatch.setattr("gridtide.run.store_file.MIGRATIONS", good)
+    monkeypatch.setattr("gridtide.run.store.file.MIGRATIONS", good)
 
     async def use(store: SqliteStore) -> None:
         assert len(store.transaction_events("cs-1", "tx-1")) == 40

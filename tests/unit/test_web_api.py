@@ -20,7 +20,7 @@ from gridtide.app.web.server import BODY_LIMIT, create_app
 from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.pace import Streams
 from gridtide.run.simloop import run_sim
-from gridtide.run.store_rows import StoreError
+from gridtide.run.store.rows import StoreError
 from tests.live.fake_port import FakePort, from_peer
 from tests.live.page_fixture import NOW_S
 

@@ -18,8 +18,8 @@ from gridtide.app.home import default_home
 from gridtide.app.web.auth import Access, is_loopback, load_token
 from gridtide.app.web.server import create_app, listen, serve
 from gridtide.market.tariff import Tariff
+from gridtide.run.csms.station import DriverDefault
 from gridtide.run.live import LiveSite
-from gridtide.run.station import DriverDefault
 from gridtide.run.view import Site, Viewer
 
 BACKLOG = 128

@@ -11,15 +11,15 @@ from gridtide.control import site as control
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.credentials import Credentials
-from gridtide.run.csms import Csms
-from gridtide.run.emulated_site import EmulatedSite
-from gridtide.run.emulated_station import Dial, EmulatedStation
-from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.service import Csms
+from gridtide.run.csms.station import OnEvent, Provision
+from gridtide.run.emulator.site import EmulatedSite
+from gridtide.run.emulator.station import Dial, EmulatedStation
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link, memory_link
 from gridtide.run.simloop import Trace
 from gridtide.run.site import SiteService
-from gridtide.run.station import OnEvent, Provision
 from gridtide.run.store import Store
 from gridtide.run.websocket import Greeting, OcppServer, WebSocketLink, dial
 from gridtide.twin.plant import Plant, World

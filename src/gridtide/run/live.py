@@ -14,12 +14,12 @@ from gridtide.control import site as control
 from gridtide.run.assembly import SITE_METER, OcppListener, ids, socket_stations
 from gridtide.run.clock import Clock
 from gridtide.run.credentials import Credentials
-from gridtide.run.csms import Csms
-from gridtide.run.emulated_site import EmulatedSite
-from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.service import Csms
+from gridtide.run.csms.station import DriverDefault, Provision
+from gridtide.run.emulator.site import EmulatedSite
 from gridtide.run.modbus import ModbusMeterClient, ModbusMeterServer
 from gridtide.run.site import SiteService
-from gridtide.run.station import DriverDefault, Provision
 from gridtide.run.store import SqliteStore, Store
 from gridtide.run.warmup import Past
 from gridtide.twin.plant import World

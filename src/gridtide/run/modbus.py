@@ -15,7 +15,7 @@ from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from gridtide.run.clock import Clock
-from gridtide.run.modbus_emulator import MemoryMeter, ModbusMeterServer
+from gridtide.run.emulator.meter import MemoryMeter, ModbusMeterServer
 from gridtide.wire.modbus.frames import Frame, first_answer
 from gridtide.wire.modbus.reading import MeterReadError, MeterReading, exception_error, quality_of
 from gridtide.wire.modbus.registers import BIT_TABLES, ReadBlock, RegisterMap, decode, plan_reads

@@ -24,8 +24,8 @@ from gridtide.model.decision import Decision, MeterSample, Quality, Snapshot
 from gridtide.model.events import BY_CODE
 from gridtide.run import memory
 from gridtide.run.clock import Clock, ScaledClock
-from gridtide.run.csms import Csms
-from gridtide.run.evidence import EvidenceBoard
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.service import Csms
 from gridtide.run.history import History
 from gridtide.run.memory import Limit
 from gridtide.run.simloop import Trace

@@ -163,7 +163,7 @@ async def _stations(csms: str, secrets: dict[str, str], version: str, wish: Wish
     """Run the stations until stopped; raises what the first of their loops fails with."""
     from gridtide.run.assembly import VERSIONS, socket_stations
     from gridtide.run.clock import WallClock
-    from gridtide.run.emulated_site import EmulatedSite, idle_site
+    from gridtide.run.emulator.site import EmulatedSite, idle_site
     from gridtide.twin.evse import MODELS
 
     clock = WallClock()

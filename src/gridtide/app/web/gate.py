@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 
 from gridtide.app.web.auth import COOKIE, Access, Asked, Refused
 from gridtide.run.pace import Deadline
-from gridtide.run.store_rows import StoreError
+from gridtide.run.store.rows import StoreError
 
 log = structlog.get_logger(__name__)
 PRIVATE = ("/api/", "/schema")

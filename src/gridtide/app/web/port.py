@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from gridtide.model.view import PowerView, SiteView, VehicleView
-from gridtide.run.store_rows import AuditEntry
+from gridtide.run.store.rows import AuditEntry
 
 OverrideMode = Literal["auto", "charge", "hold", "power"]
 Window = Literal["hour", "day"]

@@ -19,7 +19,7 @@ from gridtide.app.web.gate import asked
 from gridtide.app.web.port import OverrideMode, SitePort, Window
 from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.pace import Streams, paced
-from gridtide.run.store_rows import EARLIEST_S, INT64_MAX, LATEST_S
+from gridtide.run.store.rows import EARLIEST_S, INT64_MAX, LATEST_S
 
 Site = NamedDependency[SkipValidation[SitePort]]
 Doors = NamedDependency[SkipValidation[Access]]

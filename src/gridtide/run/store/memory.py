@@ -4,9 +4,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
-from gridtide.run import store_file, store_sql
-from gridtide.run.store_calls import SqlStore, Write
-from gridtide.run.store_rows import StoreError, StoreHealth, check_blob, check_text
+from gridtide.run.store import file as store_file
+from gridtide.run.store import sql as store_sql
+from gridtide.run.store.calls import SqlStore, Write
+from gridtide.run.store.rows import StoreError, StoreHealth, check_blob, check_text
 
 T = TypeVar("T")
 

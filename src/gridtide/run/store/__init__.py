@@ -15,10 +15,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from gridtide.run import store_file, store_sql
-from gridtide.run.store_calls import TELEMETRY_READ_LIMIT, SqlStore, Write
-from gridtide.run.store_memory import MemoryStore
-from gridtide.run.store_rows import (
+from gridtide.run.store import file as store_file
+from gridtide.run.store import sql as store_sql
+from gridtide.run.store.calls import TELEMETRY_READ_LIMIT, SqlStore, Write
+from gridtide.run.store.memory import MemoryStore
+from gridtide.run.store.rows import (
     TEXT_LIMIT,
     AuditCheck,
     AuditEntry,
@@ -33,7 +34,7 @@ from gridtide.run.store_rows import (
     check_blob,
     check_text,
 )
-from gridtide.run.store_writer import TELEMETRY_LIMIT, GroupCommit
+from gridtide.run.store.writer import TELEMETRY_LIMIT, GroupCommit
 
 __all__ = [
     "AuditCheck",

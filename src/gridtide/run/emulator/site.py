@@ -7,7 +7,7 @@ import numpy as np
 
 from gridtide.model.fleet import EvseTable, Floats
 from gridtide.run.clock import Clock
-from gridtide.run.emulated_station import Car, EmulatedStation
+from gridtide.run.emulator.station import Car, EmulatedStation
 from gridtide.twin import plant as twin
 from gridtide.twin.arrivals import Arrival
 from gridtide.twin.building import Building

@@ -12,9 +12,9 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-from gridtide.run import store_sql
-from gridtide.run.store_calls import Write
-from gridtide.run.store_rows import StoreError, StoreHealth
+from gridtide.run.store import sql as store_sql
+from gridtide.run.store.calls import Write
+from gridtide.run.store.rows import StoreError, StoreHealth
 
 T = TypeVar("T")
 

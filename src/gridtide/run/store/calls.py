@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from gridtide.run import store_sql
-from gridtide.run.store_rows import (
+from gridtide.run.store import sql as store_sql
+from gridtide.run.store.rows import (
     AuditCheck,
     AuditEntry,
     OpenTransaction,

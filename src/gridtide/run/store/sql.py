@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from gridtide.run.store_rows import (
+from gridtide.run.store.rows import (
     FIRST_HASH,
     AuditCheck,
     AuditEntry,

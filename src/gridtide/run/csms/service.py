@@ -13,11 +13,11 @@ from gridtide.model.decision import Decision
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Conversation
-from gridtide.run.evidence import EvidenceBoard
-from gridtide.run.intake import Intake
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.intake import Intake
+from gridtide.run.csms.setpoints import SetpointSender
+from gridtide.run.csms.station import DriverDefault, OnEvent, Provision, Station
 from gridtide.run.net import Link
-from gridtide.run.setpoints import SetpointSender
-from gridtide.run.station import DriverDefault, OnEvent, Provision, Station
 from gridtide.run.store import Store
 from gridtide.wire.ocpp import codec
 from gridtide.wire.ocpp.actions import Version

@@ -7,7 +7,7 @@ import msgspec
 
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
-from gridtide.run.station import OnEvent, Station
+from gridtide.run.csms.station import OnEvent, Station
 from gridtide.wire.ocpp import codec, dialects
 from gridtide.wire.ocpp.dialects import StationDialect
 from gridtide.wire.ocpp.events import CallAnswered, CallFailed

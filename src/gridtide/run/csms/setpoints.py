@@ -9,8 +9,8 @@ from gridtide.model.decision import Decision, Outcome
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Conversation
-from gridtide.run.evidence import EvidenceBoard
-from gridtide.run.station import OnEvent, Sent, Station
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.station import OnEvent, Sent, Station
 from gridtide.wire.ocpp import dialects
 from gridtide.wire.ocpp.dialects import Setpoint, StationDialect
 from gridtide.wire.ocpp.errors import LocalProtocolError

@@ -11,10 +11,10 @@ import msgspec
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Answer
-from gridtide.run.evidence import EvidenceBoard
-from gridtide.run.needs import NeedsKeeper
-from gridtide.run.preparation import Preparation
-from gridtide.run.station import DriverDefault, OnEvent, Station
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.needs import NeedsKeeper
+from gridtide.run.csms.preparation import Preparation
+from gridtide.run.csms.station import DriverDefault, OnEvent, Station
 from gridtide.run.store import Store, StoreError, StoreRangeError, TransactionEvent
 from gridtide.wire.ocpp import codec
 from gridtide.wire.ocpp.dialects import StationDialect

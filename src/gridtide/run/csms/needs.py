@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
-from gridtide.run.evidence import EvidenceBoard
-from gridtide.run.station import Station
+from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.station import Station
 from gridtide.run.store import Store
 
 STATE = "needs"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from gridtide.run.store_rows import StoreError
+from gridtide.run.store.rows import StoreError
 
 BUSY_S: Final = 1.0
 """How long a write waits for another process's lock; half of the 2 s within which a broken store must be told."""

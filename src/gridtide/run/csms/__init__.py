@@ -1,0 +1,1 @@
+"""The charging-station management system: stations, their messages, what they are told."""
