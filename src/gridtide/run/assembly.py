@@ -18,10 +18,11 @@ from gridtide.run.emulator.site import EmulatedSite
 from gridtide.run.emulator.station import Dial, EmulatedStation
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link, memory_link
+from gridtide.run.ocpp_server import Greeting, OcppServer
 from gridtide.run.simloop import Trace
 from gridtide.run.site import SiteService
 from gridtide.run.store import Store
-from gridtide.run.websocket import Greeting, OcppServer, WebSocketLink, dial
+from gridtide.run.websocket import WebSocketLink, dial
 from gridtide.twin.plant import Plant, World
 from gridtide.wire.modbus.registers import Register, RegisterMap
 from gridtide.wire.ocpp.actions import Version
