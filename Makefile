@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser
+.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser fuzz
 
 setup: $(STAMP)
 
@@ -39,6 +39,10 @@ bench: $(STAMP)
 	$(BIN)/python bench/allocate.py
 	$(BIN)/python bench/twin.py
 	$(BIN)/python bench/peak_rules.py
+
+# A million hostile inputs into every parser; 20,000 each are part of the tests. One: make fuzz ARGS='--parser frame'.
+fuzz: $(STAMP)
+	$(BIN)/python -m tools.fuzz $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python tools/render_docs.py

@@ -20,7 +20,7 @@ import highspy
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
-from synthetic_day import synthetic_day  # type: ignore[import-not-found]
+from synthetic_day import synthetic_day
 
 from gridtide.control import demand_clock, peak
 from gridtide.model.demand import DemandInterval

@@ -49,6 +49,9 @@ class RawStation:
             names = ("component", "variable")
             told = [{name: item[name] for name in names} for item in payload["setVariableData"]]
             return {"setVariableResult": [{"attributeStatus": "Accepted", **item} for item in told]}
+        if action == "GetVariables":
+            told = [{name: item[name] for name in ("component", "variable")} for item in payload["getVariableData"]]
+            return {"getVariableResult": [{"attributeStatus": "UnknownComponent", **item} for item in told]}
         return {"status": "Accepted" if action in ACCEPTED else "Rejected"}
 
     async def call(self, action: str, payload: Any, message_id: str | None = None) -> list[Any]:

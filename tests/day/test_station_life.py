@@ -118,7 +118,7 @@ def test_a_restart_forgets_neither_the_needs_nor_who_had_booted() -> None:
         await raw.tell("Updated", 1, idToken=TOKEN)
         await old.clock.sleep(10.0)
         raw.link.drop()
-        stored = old.store.get_state("needs")
+        stored = old.store.get_state("needs/bay-1")
         assert stored is not None
         assert b"NaN" not in stored
         assert b"nfinity" not in stored
@@ -133,7 +133,7 @@ def test_a_restart_forgets_neither_the_needs_nor_who_had_booted() -> None:
         assert ward.board.may_discharge[0]
         assert ward.board.need_soc[0] == 0.5
         await back.tell("Ended", 3)
-        assert msgspec.json.decode(ward.store.get_state("needs") or b"")["rows"] == []
+        assert ward.store.get_state("needs/bay-1") == b""
 
     on_wire(scenario)
 
@@ -161,9 +161,9 @@ def test_needs_of_another_transaction_or_unreadable_ones_are_left_out() -> None:
     async def scenario() -> None:
         old = Told()
         await old.giving()
-        stored = old.store.get_state("needs") or b""
-        for data in (stored.replace(b"tx-1", b"tx-0"), b"{", b"[]", b'{"rows":[{"station":1}]}'):
-            old.store.put_state("needs", data)
+        stored = old.store.get_state("needs/bay-1") or b""
+        for data in (stored.replace(b"tx-1", b"tx-0"), b"{", b"[]", b'{"transaction_id":1}'):
+            old.store.put_state("needs/bay-1", data)
             assert np.isnan(Told(old.store).board.need_soc[0])
 
     on_wire(scenario)

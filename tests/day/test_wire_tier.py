@@ -17,6 +17,7 @@ from gridtide.run import fast
 from gridtide.run.assembly import ids, provisions
 from gridtide.run.clock import Clock
 from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.registry import Registry
 from gridtide.run.csms.service import Csms
 from gridtide.run.csms.station import DriverDefault
 from gridtide.run.modbus import MemoryMeter
@@ -380,13 +381,14 @@ class Ward:
         self,
         store: MemoryStore | None = None,
         driver_default: Callable[[str, float], DriverDefault | None] = no_default,
+        registry: Registry | None = None,
     ) -> None:
         self.clock = EpochClock(asyncio.get_running_loop(), START_S)
         self.store = store or MemoryStore()
         self.board = EvidenceBoard(table(1))
         self.csms = Csms(
             table(1), provisions(table(1), ("2.1",)), self.board, self.store, self.clock, ids("c"), lease_s=5.0,
-            driver_default=driver_default,
+            driver_default=driver_default, registry=registry,
         )  # fmt: skip
         self.ticks = asyncio.ensure_future(self.csms.tick_forever())
 

@@ -1,15 +1,18 @@
 """A CSMS on a loopback port, with what the live tests look at."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final, Literal, TypeAlias
 
+import msgspec
 import numpy as np
 
 from gridtide.model.decision import Decision
 from gridtide.run.assembly import OcppListener, ids
 from gridtide.run.clock import WallClock
-from gridtide.run.credentials import Credentials
+from gridtide.run.credentials import Credentials, basic_header
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.service import Csms
 from gridtide.run.csms.station import Provision
@@ -19,11 +22,29 @@ from tests.unit.builders import evse_table
 LIVE_LIMIT_S = 20.0
 """A live test that takes longer has failed."""
 
+SecurityProfile: TypeAlias = Literal[1, 2, 3]
+PROFILES: Final[tuple[SecurityProfile, ...]] = (1,)
+"""Security profiles that the tests' port can be served with."""
+
+
+class Door(msgspec.Struct, frozen=True):
+    """What a station needs to come in."""
+
+    url: str
+    """Without the identity."""
+    headers: dict[str, str]
+    password: str | None = None
+    """None where the certificate stands for it."""
+    tls: ssl.SSLContext | None = None
+    files: dict[str, str] = {}
+    """Paths of PEM files for clients that take files: `ca`, and with profile 3 `cert` and `key`."""
+
 
 class Served:
     """The parts behind the port."""
 
-    def __init__(self, provisions: list[Provision]) -> None:
+    def __init__(self, provisions: list[Provision], profile: SecurityProfile = 1) -> None:
+        self.profile = profile
         self.clock, self.store = WallClock(), MemoryStore()
         self.table = evse_table(len(provisions), fallback_kw=6.0)
         self.board = EvidenceBoard(self.table)
@@ -46,6 +67,13 @@ class Served:
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.listener.server.port}/ocpp"
 
+    def connect(self, identity: str) -> Door:
+        """How `identity` connects under the security profile that is served."""
+        if self.profile != 1:
+            raise ValueError(f"security profile {self.profile} is not served here")
+        password = self.passwords[identity]
+        return Door(self.url, {"Authorization": basic_header(identity, password)}, password)
+
     def set_power(self, *power_kw: float) -> None:
         """Hand the CSMS a decision of these setpoints."""
         reason = np.zeros(len(power_kw), dtype=np.uint8)
@@ -59,9 +87,9 @@ def provision(row: int, **fields: object) -> Provision:
 
 
 @asynccontextmanager
-async def serving(*provisions: Provision) -> AsyncIterator[Served]:
+async def serving(*provisions: Provision, profile: SecurityProfile = 1) -> AsyncIterator[Served]:
     """Serve while the body runs, which must not take longer than a live test may."""
-    served = Served(list(provisions))
+    served = Served(list(provisions), profile)
     ticks = asyncio.ensure_future(served.csms.tick_forever(0.05))
     await served.listener.server.start()
     try:

@@ -9,6 +9,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import structs
 
 from gridtide.app.web.port import OverrideMode, Window
+from gridtide.model.telemetry import EvseTelemetry, TelemetryFrame
 from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.store.rows import FIRST_HASH, AuditEntry
 from tests.live.page_fixture import NOW_S, sample_power, sample_view
@@ -21,7 +22,7 @@ def from_peer(app: ASGIApp, peer: tuple[str, int]) -> ASGIApp:
     """`app` as it sees a connection from `peer`; the test client has no address of its own."""
 
     async def shifted(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP:
+        if scope["type"] in (ScopeType.HTTP, ScopeType.WEBSOCKET):
             scope["client"] = peer
         await app(scope, receive, send)
 
@@ -36,6 +37,8 @@ class FakePort:
         self.acts: list[tuple[object, ...]] = []
         self.limit_kw, self.buffer_kw, self.stopped = 450.0, 8.0, False
         self.stop_input = self.waiting = False
+        self.frames = 0
+        """How often live telemetry was asked for."""
         self._seen: set[int] = set()
         self._overrides: dict[str, str] = {}
 
@@ -59,6 +62,21 @@ class FakePort:
         if self.waiting:
             return structs.replace(view, state="waiting")
         return structs.replace(view, state="estop", state_word="Emergency stop") if self.stopped else view
+
+    def telemetry_now(self) -> TelemetryFrame:
+        """The fixture's powers; what a station does not measure is None."""
+        view = self.view()
+        self.frames += 1
+        return TelemetryFrame(
+            t_s=view.now_s, site_kw=view.power.site_kw, building_kw=view.power.building_kw,
+            evses=tuple(
+                EvseTelemetry(
+                    evse_id=v.evse_id, t_s=view.now_s, power_kw=v.power_kw, soc=v.soc,
+                    voltage_v=None if v.power_kw is None else 230.0,
+                )
+                for v in view.vehicles
+            ),
+        )  # fmt: skip
 
     def power(self, window: Window) -> PowerView:
         """The fixture's history."""

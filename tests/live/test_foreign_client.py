@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import ocpp.v21
 import ocpp.v201
@@ -18,12 +19,14 @@ from websockets.typing import Subprotocol
 from gridtide.control import site
 from gridtide.control.peak import PeakSettings
 from gridtide.model.fleet import SiteLimits
-from gridtide.run.credentials import basic_header
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.site import SiteService
 from gridtide.wire.modbus.registers import Register, RegisterMap
 from gridtide.wire.ocpp.actions import Version
-from tests.live.csms_server import Served, provision, serving, until
+from gridtide.wire.ocpp.codec import payload_type
+from gridtide.wire.ocpp.events import CallAnswered
+from tests.live.csms_server import PROFILES, SecurityProfile, Served, provision, serving, until
+from tests.live.recorded_frames import RecordedFrames, RecordedSocket
 
 METER = RegisterMap("site", 1, (Register("power_kw", 0, "int32", unit="W"),), source="tests")
 PACKAGES: dict[str, Any] = {"2.0.1": ocpp.v201, "2.1": ocpp.v21}
@@ -40,6 +43,8 @@ class Habits:
 
     def remember(self) -> None:
         self.profiles: list[dict[str, Any]] = []
+        self.stopped: list[str] = []
+        """Transactions that the CSMS asked to stop."""
 
     @on("SetChargingProfile")  # type: ignore[untyped-decorator]
     def on_profile(self, evse_id: int, charging_profile: dict[str, Any], **_rest: Any) -> Any:
@@ -55,6 +60,30 @@ class Habits:
             for item in set_variable_data
         ]
         return self.package.call_result.SetVariables(set_variable_result=results)
+
+    @on("GetVariables")  # type: ignore[untyped-decorator]
+    def on_get_variables(self, get_variable_data: list[dict[str, Any]], **_rest: Any) -> Any:
+        """It knows none of them; without a handler the library would not answer at all on 2.1."""
+        results = [
+            {"attribute_status": "UnknownComponent", "component": item["component"], "variable": item["variable"]}
+            for item in get_variable_data
+        ]
+        return self.package.call_result.GetVariables(get_variable_result=results)
+
+    @on("GetCompositeSchedule")  # type: ignore[untyped-decorator]
+    def on_composite(self, duration: int, evse_id: int, **_rest: Any) -> Any:
+        newest = self.profiles[-1]["charging_schedule"][0]
+        schedule = {
+            "evse_id": evse_id, "duration": duration, "schedule_start": now(),
+            "charging_rate_unit": newest["charging_rate_unit"],
+            "charging_schedule_period": newest["charging_schedule_period"],
+        }  # fmt: skip
+        return self.package.call_result.GetCompositeSchedule(status="Accepted", schedule=schedule)
+
+    @on("RequestStopTransaction")  # type: ignore[untyped-decorator]
+    def on_stop(self, transaction_id: str, **_rest: Any) -> Any:
+        self.stopped.append(transaction_id)
+        return self.package.call_result.RequestStopTransaction(status="Accepted")
 
     @property
     def package(self) -> Any:
@@ -109,19 +138,26 @@ def now(later_s: float = 0.0) -> str:
 
 @asynccontextmanager
 async def foreign(served: Served, version: Version, takes_default: bool = True) -> AsyncIterator[Foreign]:
-    """`bay-1`, connected with HTTP Basic, booted, authorised and in a transaction at 70 %."""
-    credentials = {"Authorization": basic_header("bay-1", served.passwords["bay-1"])}
+    """`bay-1`, connected as the security profile asks, booted, authorised and in a transaction at 70 %.
+
+    In the end every frame of both sides must have been valid by the official schemas.
+    """
+    door, record = served.connect("bay-1"), RecordedFrames()
     async with connect(
-        f"{served.url}/bay-1", subprotocols=[Subprotocol(f"ocpp{version}")], additional_headers=credentials
+        f"{door.url}/bay-1", subprotocols=[Subprotocol(f"ocpp{version}")], additional_headers=door.headers, ssl=door.tls
     ) as socket:
         assert socket.subprotocol == f"ocpp{version}"
-        station = (Foreign21 if version == "2.1" else Foreign201)("bay-1", socket, response_timeout=5)
+        recorded = RecordedSocket(socket, record)
+        station = (Foreign21 if version == "2.1" else Foreign201)("bay-1", recorded, response_timeout=5)
         station.takes_default = takes_default
         station.remember()
         listening = asyncio.ensure_future(station.start())
         try:
             await begin(station)
             yield station
+            assert record.check(version) > 10
+            assert {"BootNotification", "Authorize", "TransactionEvent"} <= set(record.said("station"))
+            assert {"SetChargingProfile", "SetVariables"} <= set(record.said("csms"))
         finally:
             listening.cancel()
 
@@ -237,6 +273,37 @@ def test_a_2_1_station_charges_gives_and_leaves() -> None:
             await loop.cycles(245.0)
             assert len(station.profiles) == heard
             await all_told(served, 5)
+
+    asyncio.run(scenario())
+
+
+async def asked(served: Served, action: str, payload: dict[str, Any]) -> Any:
+    """What the station answers to a call of the CSMS."""
+    station = served.csms.stations["bay-1"]
+    assert station.conversation is not None
+    request = msgspec.convert(payload, payload_type(station.version, action, "request"))
+    outcome = await station.conversation.call(action, request)
+    assert isinstance(outcome, CallAnswered), outcome
+    return outcome.payload
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("version", ["2.0.1", "2.1"])
+def test_boot_authorise_transaction_profile_composite_stop(version: Version, profile: SecurityProfile) -> None:
+    async def scenario() -> None:
+        async with serving(provision(0), profile=profile) as served, foreign(served, version) as station:
+            served.set_power(7.4)
+            await hears(station, 7_400.0)
+            of_lease(station)
+            told = await asked(served, "GetCompositeSchedule", {"duration": 60, "evseId": 1})
+            assert told.status == "Accepted"
+            assert (told.schedule.evseId, told.schedule.duration, told.schedule.chargingRateUnit) == (1, 60, "W")
+            assert [period.limit for period in told.schedule.chargingSchedulePeriod] == [7_400.0]
+            stopped = await asked(served, "RequestStopTransaction", {"transactionId": "foreign-1"})
+            assert stopped.status == "Accepted"
+            assert station.stopped == ["foreign-1"]
+            await station.transaction("Ended", 2)
+            await all_told(served, 3)
 
     asyncio.run(scenario())
 

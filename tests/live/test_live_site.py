@@ -12,6 +12,8 @@ import typer
 from gridtide.app import running
 from gridtide.app.commands.told import told_running
 from gridtide.run import live as live_site
+from gridtide.run.clock import WallClock
+from gridtide.run.credentials import Credentials
 from gridtide.run.live import LiveSite
 
 
@@ -42,9 +44,9 @@ class Parts:
 
     def site(self, service_fails: bool = False) -> LiveSite:
         service = self.closer("service", service_fails)
-        service.run, service.stop_all = self.run, self.stop_all
+        service.run, service.stop_all, service.clock = self.run, self.stop_all, WallClock()
         listener = type("Listener", (), {"server": self.closer("listener", fails=service_fails)})()
-        made = LiveSite(service, cast(Any, self), cast(Any, listener), cast(Any, self.closer("store")))
+        made = LiveSite(service, cast(Any, self), cast(Any, listener), cast(Any, self.closer("store")), Credentials())
         made.meter_server = cast(Any, self.closer("meter"))
         return made
 
@@ -122,11 +124,16 @@ def test_a_failing_page_ends_the_site_and_is_raised(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(running, "serve", serve)
     monkeypatch.setattr(running, "create_app", lambda *_: None)
+    monkeypatch.setattr(running, "FleetDesk", lambda *_, **_more: type("Desk", (), {"run": parts.run}))
+    monkeypatch.setattr(running, "keep_pauses_short", lambda: None)
+    monkeypatch.setattr(running, "station_routes", lambda _: None)
+    monkeypatch.setattr(running, "driver_routes", lambda *_: [])
+    viewer = cast(Any, type("Viewer", (), {"place": ("Site", "UTC")}))
     parts, face = Parts(), running.Face(host="127.0.0.1", port=0, home=tmp_path)
 
     async def main() -> None:
         with running.bind_page(face) as listener:
-            await running.run_with_page(parts.site(), cast(Any, None), face, listener, lambda _: None)
+            await running.run_with_page(parts.site(), viewer, face, listener, lambda _: None)
 
     with pytest.raises(BrokenPipeError, match="page"):
         run(main())

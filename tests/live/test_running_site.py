@@ -21,6 +21,8 @@ timezone = "Europe/Berlin"
 transformer_kw = 900
 [peak]
 limit_kw = 450
+[drivers]
+accept_unknown = true
 [[stations]]
 id = "bay"
 count = 2
@@ -72,7 +74,10 @@ class Running:
         return self.start("run", str(self.file), "--home", str(self.home))
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.web}/api/v1/{path}", timeout=2) as answer:
+        token = (self.home / "token").read_text().strip() if (self.home / "token").exists() else ""
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.web}/api/v1/{path}")
+        asked.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(asked, timeout=2) as answer:
             return json.load(answer)
 
     def view(self) -> Any:

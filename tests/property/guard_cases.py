@@ -129,6 +129,7 @@ def _fleet(
         soc=sometimes(rng.choice([0.0, 0.2, 0.41, np.nan, 1.0], size), rng.uniform(0.15, 1.0, size)),
         capacity_kwh=sometimes(np.nan, rng.choice([24.0, 60.0], size)),
         need_soc=sometimes(np.nan, rng.uniform(0.3, 0.95, size)),
+        minimum_soc=sometimes(np.nan, rng.uniform(0.1, 0.9, size)),
         left_s=sometimes(rng.choice([np.inf, np.nan, -60.0, 2750.0], size), rng.uniform(0.0, 40_000.0, size)),
         charge_limit_kw=sometimes(5.0, np.inf),
         discharge_limit_kw=sometimes(rng.choice([0.0, 3.0, np.nan], size), np.inf),
@@ -165,7 +166,7 @@ def _of_rows(case: Case, p: Floats, reason: Reasons) -> list[str]:
     table, fleet, state = case.table, case.snapshot.fleet, case.state
     gives, flows = p < 0.0, p != 0.0
     with np.errstate(invalid="ignore"):
-        low = np.where(table.storage, NEED.floor_soc, NEED.window_low_soc)
+        low = np.fmax(np.where(table.storage, NEED.floor_soc, NEED.window_low_soc), fleet.minimum_soc)
         before = np.where(np.sign(p) == np.sign(state.setpoint_kw), np.abs(state.setpoint_kw), 0.0)
         reach = before + np.maximum(table.ramp_kw_per_s * case.cycle_s, table.least_kw)
         step = np.where(table.step_kw > 0.0, table.step_kw, 1.0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridtide.wire.ocpp import codec
+from gridtide.wire.ocpp.actions import Version
 from gridtide.wire.ocpp.errors import ERROR_CODES, RemoteProtocolError
 from gridtide.wire.ocpp.structs import CustomData
 from tests.wire.ocpp_samples import Message, all_messages, places, sample, validator, with_value, without
@@ -69,6 +72,59 @@ def test_verdict_equals_jsonschema(data: st.DataObject) -> None:
         else:
             payload = without(payload, path)
     assert accepts(message, payload) == validator(message).is_valid(payload)
+
+
+CHANGES_EACH = 24
+
+
+@pytest.mark.parametrize(("version", "count"), [("2.0.1", 128), ("2.1", 181)])
+def test_the_verdict_on_every_one_of_the_309_types_equals_jsonschema(version: Version, count: int) -> None:
+    mine = [message for message in MESSAGES if message[0] == version]
+    assert len(mine) == count
+    source = random.Random(309)
+    for message in mine:
+        verdicts = {True: 0, False: 0}
+        for number in range(CHANGES_EACH):
+            payload = changed(source, sample(message, "minimal" if number % 3 else "maximal"), number)
+            verdict = validator(message).is_valid(payload)
+            assert accepts(message, payload) == verdict, (message, payload)
+            verdicts[verdict] += 1
+        assert verdicts[True], message
+        assert verdicts[False], message
+
+
+def changed(source: random.Random, payload: Any, number: int) -> Any:
+    """The payload as it is, with an unknown field, or with one value replaced or removed."""
+    if number == 0:
+        return payload
+    if number == 1:
+        return {**payload, "notInTheSchema": 1}
+    paths = [path for path in places(payload) if path]
+    if not paths:
+        return {**payload, "customData": source.choice(WRONG_VALUES)}
+    path = source.choice(paths)
+    return without(payload, path) if number % 4 == 0 else with_value(payload, path, source.choice(WRONG_VALUES))
+
+
+@pytest.mark.parametrize(
+    ("message", "payload"),
+    [
+        (("2.1", "Reset", "request"), {"type": "Immediate", "evseId": 2**63}),
+        (("2.1", "Heartbeat", "response"), {"currentTime": "1999-12-31T23:59:59Z"}),
+        (("2.1", "Heartbeat", "response"), {"currentTime": "2100-01-01T00:00:00Z"}),
+        (("2.1", "Heartbeat", "request"), {"customData": {"vendorId": "v", "n": 2**64}}),
+    ],
+)
+def test_where_we_are_stricter_on_purpose(message: Message, payload: Any) -> None:
+    assert validator(message).is_valid(payload)
+    assert not accepts(message, payload)
+
+
+@pytest.mark.parametrize("stamp", ["2026-01-01 00:00:00Z", "2026-01-01T00:00:00+0530"])
+def test_where_we_are_more_lenient_on_purpose(stamp: str) -> None:
+    message: Message = ("2.1", "Heartbeat", "response")
+    assert not validator(message).is_valid({"currentTime": stamp})
+    assert accepts(message, {"currentTime": stamp})
 
 
 @settings(max_examples=60, deadline=None)

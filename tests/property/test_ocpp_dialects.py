@@ -21,6 +21,7 @@ PAIRS: list[tuple[Dialect, Version]] = [
     ("v21_setpoint", "2.1"),
     ("v21_dynamic", "2.1"),
     ("v201_negative_limit", "2.0.1"),
+    ("v201_hybrid", "2.0.1"),
 ]
 POWERS_KW = st.floats(-500.0, 500.0)
 
@@ -29,8 +30,10 @@ def delivered(translation: Translation, version: Version, at: datetime) -> list[
     """The profiles a station holds after every call went over the wire."""
     held: dict[int, InstalledProfile] = {}
     for call in translation.calls:
-        data = codec.encode(version, call.action, "request", call.payload)
-        payload = codec.decode(version, call.action, "request", data)
+        # The hybrid dialect carries 2.1 shapes over a 2.0.1 connection.
+        shape: Version = "2.1" if isinstance(call.payload, v21.SetChargingProfileRequest) else version
+        data = codec.encode(shape, call.action, "request", call.payload)
+        payload = codec.decode(shape, call.action, "request", data)
         if isinstance(payload, v21.SetChargingProfileRequest | v201.SetChargingProfileRequest):
             profile = payload.chargingProfile
             held[profile.id] = InstalledProfile(profile=profile, evse_id=payload.evseId, installed_at=at)

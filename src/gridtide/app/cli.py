@@ -4,14 +4,21 @@ import typer
 
 from gridtide.app.commands.check import check
 from gridtide.app.commands.demo import demo
+from gridtide.app.commands.discharge import clear_faults, profile, try_discharge
 from gridtide.app.commands.emulate import emulate
 from gridtide.app.commands.estop import estop
 from gridtide.app.commands.explain import explain
+from gridtide.app.commands.ocpp import ocpp
 from gridtide.app.commands.peak import set_peak
+from gridtide.app.commands.pki import pki
 from gridtide.app.commands.run import run
+from gridtide.app.commands.sessions import sessions
 from gridtide.app.commands.simulate import simulate
+from gridtide.app.commands.stations import stations
 from gridtide.app.commands.status import status
 from gridtide.app.commands.telemetry import telemetry
+from gridtide.app.commands.tokens import tokens
+from gridtide.app.commands.users import users
 
 app = typer.Typer(
     name="gridtide",
@@ -29,6 +36,15 @@ app.command()(status)
 app.command()(explain)
 app.command()(telemetry)
 app.command()(estop)
+app.command(name="clear-faults")(clear_faults)
+app.command()(profile)
+app.command(name="test-discharge")(try_discharge)
+app.add_typer(stations, name="stations")
+app.add_typer(tokens, name="tokens")
+app.add_typer(ocpp, name="ocpp")
+app.add_typer(sessions, name="sessions")
+app.add_typer(users, name="users")
+app.add_typer(pki, name="pki")
 app.add_typer(emulate, name="emulate")
 
 

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -41,6 +41,17 @@ def parse_power(text: str, field: str) -> float:
         cure = "add the unit" if not unit else f"{unit} is no unit of power here; use kW, MW or W"
         raise ValueError(f"{field} is {text!r}: {cure}, as {number}kW")
     return float(number) * _KW[unit]
+
+
+def quoted(part: str) -> str:
+    """`part` as one segment of a path."""
+    return quote(part, safe="")
+
+
+def with_query(path: str, **query: object) -> str:
+    """`path` with those of `query` that are not None."""
+    told = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(told)}" if told else path
 
 
 def default_token_file() -> Path:
@@ -99,19 +110,27 @@ class SiteClient:
             connection.close()
         raise SiteError(f"{self.url} ended the stream")
 
+    def ask(self, kind: type[T], method: str, path: str, body: object = None, wait_s: float = ANSWER_S) -> T:
+        """The answer of any route below /api/v1, as a `kind`; `path` with its query, parts quoted (`quoted`, `with_query`)."""
+        return self._decoded(self._call(method, path, body, wait_s), kind)
+
+    def raw(self, path: str) -> bytes:
+        """The answer of a read as it comes."""
+        return self._call("GET", path)
+
     # --- HTTP -------------------------------------------------------------------------------------------------------
-    def _call(self, method: str, path: str, body: dict[str, float] | None = None) -> bytes:
-        connection, answer = self._ask(method, path, body, ANSWER_S)
+    def _call(self, method: str, path: str, body: object = None, wait_s: float = ANSWER_S) -> bytes:
+        connection, answer = self._ask(method, path, body, wait_s)
         try:
             return self._patiently(answer.read, LARGEST_BYTES)
         finally:
             connection.close()
 
     def _ask(
-        self, method: str, path: str, body: dict[str, float] | None, wait_s: float
+        self, method: str, path: str, body: object, wait_s: float
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """An open connection with a good answer; refusals are raised."""
-        headers = {"Accept": "application/json, text/event-stream", **self._authorization(write=body is not None)}
+        headers = {"Accept": "application/json, text/event-stream", **self._authorization(write=method != "GET")}
         if body is not None:
             headers["Content-Type"] = "application/json"
         connection = self._connection(wait_s)

@@ -21,6 +21,7 @@ from gridtide.control.guard import GuardSettings
 from gridtide.control.meter import MeterSettings
 from gridtide.control.needs import NeedSettings
 from gridtide.control.peak import PeakSettings
+from gridtide.model.bounds import PRINTABLE_BITS, unbounded
 from gridtide.model.demand import DemandInterval
 from gridtide.model.fleet import EvseTable, SiteLimits
 from gridtide.wire.modbus.registers import RegisterMap, RegisterMapError
@@ -128,8 +129,11 @@ def parse_site(text: str, source: str, overrides: Mapping[KeyPath, object] | Non
     """The same from text; `source` is the path that problems and relative files are told with."""
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError is a ValueError; a number of more than 4300 digits is a bare one.
         raise ConfigError(source, [_syntax_problem(str(error), text)]) from error
+    if told := unbounded(raw, PRINTABLE_BITS):
+        raise ConfigError(source, [Problem(0, "", "", told)])
     lines = line_index(text)
     _override(raw, lines, overrides or {})
     fields = Fields(lines)

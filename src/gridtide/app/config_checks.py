@@ -6,6 +6,8 @@ from zoneinfo import ZoneInfo
 from gridtide.app.fields import Fields
 from gridtide.app.settings import SiteFile, Station
 from gridtide.app.toml_lines import KeyPath
+from gridtide.app.web.auth import is_loopback
+from gridtide.run.csms.registry import read_template
 
 _MOST_ROWS = 10_000
 
@@ -25,7 +27,7 @@ def _zone(config: SiteFile, fields: Fields) -> None:
     zone = config.site.timezone
     try:
         ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError, OSError, RecursionError):
         if zone:
             fields.tell(("site", "timezone"), zone, 'is not a time zone: give an IANA name, as "Europe/Berlin"')
 
@@ -118,9 +120,22 @@ def _station(config: SiteFile, station: Station, path: KeyPath, fields: Fields) 
             (*path, "phase"), station.phase, "only a single-phase AC station has one: give phases = 1 or leave it out"
         )
     _dialect(station, path, fields)
+    if station.security_profile == 3 and not station.serial:
+        fields.tell((*path, "serial"), station.serial, "security profile 3 needs the common name of its certificate")
+    if station.security_profile > 1 and config.server.ocpp_tls is None:
+        cure = "needs TLS: give server.ocpp_tls and run `gridtide pki init`"
+        fields.tell((*path, "security_profile"), station.security_profile, cure)
 
 
 def _dialect(station: Station, path: KeyPath, fields: Fields) -> None:
+    if station.dialect == "data_transfer" and not station.template:
+        fields.tell(
+            (*path, "template"), station.template, 'dialect "data_transfer" needs the vendor\'s message as JSON'
+        )
+    try:
+        read_template(station.template)
+    except ValueError as error:
+        fields.tell((*path, "template"), station.template, str(error))
     needed = {"v21": "2.1", "v201": "2.0.1"}.get(station.dialect.split("_")[0])
     if needed is not None and station.ocpp != needed:
         fields.tell((*path, "dialect"), station.dialect, f'needs ocpp = "{needed}", here it is "{station.ocpp}"')
@@ -135,11 +150,18 @@ def _study_and_servers(config: SiteFile, fields: Fields) -> None:
         fields.tell(("study", "step_s"), step, f"give seconds that divide the demand interval's {sub_s:g} s")
     if not 1970 < config.study.start.year < 2200 and config.study.start.year != 1:
         fields.tell(("study", "start"), config.study.start, "give a day between 1971 and 2199")
-    ports = {}
-    for key, address in (("web", config.server.web), ("ocpp", config.server.ocpp)):
+    ports: dict[str, str] = {}
+    server = config.server
+    for key, address in (("web", server.web), ("ocpp", server.ocpp), ("ocpp_tls", server.ocpp_tls or "")):
         port = int(address.rpartition(":")[2] or 0)
+        if address and address in ports.values():
+            fields.tell(("server", key), address, "another listener has this address already: give another port")
         if address and not 1 <= port <= 65_535:
             fields.tell(("server", key), address, "give a port from 1 to 65535")
         ports[key] = address
-    if ports["web"] and ports["web"] == ports["ocpp"]:
-        fields.tell(("server", "ocpp"), ports["ocpp"], "is the page's address too: give another port")
+    if (server.tls_cert is None) != (server.tls_key is None):
+        fields.tell(("server", "tls_cert"), server.tls_cert, "give tls_cert and tls_key together, or neither")
+    host = server.ocpp.rpartition(":")[0].strip("[]")
+    if server.ocpp and not server.profile1 and not is_loopback(host) and host != "localhost":
+        cure = "others can reach it without TLS: use ocpp_tls, or set profile1 = true inside a trusted network"
+        fields.tell(("server", "ocpp"), server.ocpp, cure)

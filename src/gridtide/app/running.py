@@ -13,13 +13,23 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from gridtide.app.commands.site_options import SITE_URL
-from gridtide.app.config import SiteConfig
+from gridtide.app.config import SiteConfig, station_ids
 from gridtide.app.home import default_home
 from gridtide.app.web.auth import Access, is_loopback, load_token
-from gridtide.app.web.server import create_app, listen, serve
+from gridtide.app.web.driver import driver_routes
+from gridtide.app.web.people import FILE as ACCESS_FILE
+from gridtide.app.web.people import AccessFile
+from gridtide.app.web.server import create_app, listen, serve, tls_context
+from gridtide.app.web.stations import station_routes
 from gridtide.market.tariff import Tariff
+from gridtide.run.allowed_urls import CSMS_SCHEMES, FILE_SCHEMES, check_url
+from gridtide.run.csms.operate import CheckUrl
+from gridtide.run.csms.registry import EvseEntry, Registry, StationEntry, TokenEntry, read_template
 from gridtide.run.csms.station import DriverDefault
+from gridtide.run.fleet_view import FleetDesk
+from gridtide.run.garbage import collect_forever, keep_pauses_short
 from gridtide.run.live import LiveSite
+from gridtide.run.store import Store
 from gridtide.run.view import Site, Viewer
 
 BACKLOG = 128
@@ -39,6 +49,8 @@ class Face(Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """Further names of the site that a browser may use (Host)."""
     exit_after_s: float | None = None
+    tls: tuple[Path, Path] | None = None
+    """Certificate chain and key of the page, PEM files."""
 
 
 def no_battery(config: SiteConfig) -> None:
@@ -49,15 +61,51 @@ def no_battery(config: SiteConfig) -> None:
         )
 
 
-def driver_defaults(config: SiteConfig) -> Callable[[str, float], DriverDefault | None]:
-    """`[drivers]` as a function of token and instant: the next departure at that clock time, and the energy wanted."""
-    zone = ZoneInfo(config.site.timezone)
-    own = {item.id_token: item for item in config.drivers.token}
+def registry_of(config: SiteConfig, store: Store) -> Registry:
+    """Stations and tokens of the site file, and what people registered beside them."""
+    stations = [
+        StationEntry(
+            identity=name, name=station.name, security_profile=station.security_profile, tls_min=station.tls_min,
+            serial=_serial(station.serial, number, station.count), dialect=station.dialect,
+            template=read_template(station.template),
+            discharge_opt_in=station.dialect.startswith("v201"), from_file=True,
+            evses=(EvseEntry(id=1, charge_kw=station.charge_kw, discharge_kw=station.discharge_kw),),
+        )
+        for station in config.stations for number, name in enumerate(station_ids(station), 1)
+    ]  # fmt: skip
+    tokens = [
+        TokenEntry(
+            id_token=item.id_token, departure=item.departure, energy_kwh=item.energy_kwh, minimum_soc=item.minimum_soc,
+            may_discharge=item.may_discharge,
+        )
+        for item in config.drivers.token
+    ]  # fmt: skip
+    return Registry(store, stations, tokens, accepts_unknown=config.drivers.accept_unknown)
+
+
+def url_check(hosts: tuple[str, ...]) -> CheckUrl:
+    """The rule for addresses that stations are sent to: files from `hosts` alone, other systems by WebSocket alone."""
+
+    def check(address: str, field: str) -> None:
+        schemes = CSMS_SCHEMES if field.endswith("ocppCsmsUrl") else FILE_SCHEMES
+        check_url(address, hosts, schemes=schemes, field=field)
+
+    return check
+
+
+def _serial(serial: str, number: int, count: int | None) -> str:
+    return serial if not serial or count is None else f"{serial}-{number}"
+
+
+def driver_defaults(config: SiteConfig, registry: Registry) -> Callable[[str, float], DriverDefault | None]:
+    """What a driver is assumed to need, as a function of token and instant: the token's own words, else `[drivers]`."""
+    zone, common = ZoneInfo(config.site.timezone), config.drivers
 
     def default(token: str, now_s: float) -> DriverDefault | None:
-        mine = own.get(token)
-        departure = mine.departure if mine is not None and mine.departure is not None else config.drivers.departure
-        energy = mine.energy_kwh if mine is not None and mine.energy_kwh is not None else config.drivers.energy_kwh
+        mine = registry.token(token)
+        departure = mine.departure if mine is not None and mine.departure is not None else common.departure
+        energy = mine.energy_kwh if mine is not None and mine.energy_kwh is not None else common.energy_kwh
+        minimum = mine.minimum_soc if mine is not None and mine.minimum_soc is not None else common.minimum_soc
         hour, minute = (int(part) for part in departure.split(":"))
         now = datetime.fromtimestamp(now_s, zone)
         leaves = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
@@ -65,7 +113,7 @@ def driver_defaults(config: SiteConfig) -> Callable[[str, float], DriverDefault 
             leaves = (now.replace(tzinfo=None) + timedelta(days=1)).replace(
                 hour=hour, minute=minute, second=0, microsecond=0, tzinfo=zone
             )
-        return DriverDefault(leaves.timestamp(), energy)
+        return DriverDefault(leaves.timestamp(), energy, minimum)
 
     return default
 
@@ -116,9 +164,20 @@ async def run_with_page(
     What fails first, site or page, ends both, and its error is raised. `listener` is one of `bind_page`.
     """
     port = int(listener.getsockname()[1])
-    access = Access(load_token(face.home / "token"), port, time.monotonic, names=face.names)
+    tls = tls_context(*face.tls) if face.tls is not None else None
+    people = AccessFile(face.home / ACCESS_FILE, lambda line: live.service.note("access_changed", "access", line))
+    access = Access(
+        load_token(face.home / "token"), port, time.monotonic, names=face.names, secure=tls is not None, people=people
+    )
+    keep_pauses_short()
+    live.add(lambda: collect_forever(live.service.clock))
+    desk = FleetDesk(
+        live.service, viewer, live.credentials, guard=lambda: live.listener.guard, timezone=viewer.place[1]
+    )
+    live.add(desk.run)
+    faces = [station_routes(desk), *driver_routes(desk, time.monotonic)]
     started, stop = asyncio.Event(), _stop_of(face.exit_after_s)
-    web = asyncio.ensure_future(serve(create_app(viewer, access), listener, started=started))
+    web = asyncio.ensure_future(serve(create_app(viewer, access, faces), listener, tls=tls, started=started))
     site = asyncio.ensure_future(live.run(stop))
     starting = asyncio.ensure_future(started.wait())
     try:
@@ -141,7 +200,7 @@ async def run_with_page(
 
 def greet(face: Face, port: int, login: str, say: Callable[[str], None]) -> None:
     """Tell where the page is, how to sign in once, and which options the other commands need to find this site."""
-    base = f"http://{face.host}:{port}"
+    base = f"http{'s' if face.tls is not None else ''}://{face.host}:{port}"
     token_file = face.home / "token"
     options = "" if base == SITE_URL else f" --url {base}"
     if token_file.absolute() != default_home().absolute() / "token":

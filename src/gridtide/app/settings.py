@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gridtide.wire.ocpp.dialects import Dialect
+
 Kw = Annotated[float, Meta(ge=0.0, le=50_000.0)]
 SomeKw = Annotated[float, Meta(gt=0.0, le=50_000.0)]
 StationKw = Annotated[float, Meta(ge=0.0, le=1_000.0)]
@@ -113,6 +115,8 @@ class Driver(Struct, frozen=True, kw_only=True):
     id_token: Name
     departure: ClockTime | None = None
     energy_kwh: Annotated[float, Meta(ge=0.0, le=500.0)] | None = None
+    minimum_soc: Share | None = None
+    may_discharge: bool = True
 
 
 class Drivers(Struct, frozen=True, kw_only=True):
@@ -121,6 +125,10 @@ class Drivers(Struct, frozen=True, kw_only=True):
     departure: ClockTime = "17:30"
     energy_kwh: Annotated[float, Meta(ge=0.0, le=500.0)] = 15.0
     """Wanted until departure."""
+    minimum_soc: Share = 0.0
+    """Charge every driver wants at least, reached first and never used; only where the charge is known."""
+    accept_unknown: bool = False
+    """Whether cards that nobody registered (`gridtide tokens add`) may charge."""
     token: tuple[Driver, ...] = ()
 
 
@@ -157,8 +165,16 @@ class Station(Struct, frozen=True, kw_only=True):
     """What it charges with while it is silent."""
     group: str = ""
     """Name of a `[[groups]]` table."""
-    dialect: Literal["refuse", "v21_setpoint", "v21_dynamic", "v201_negative_limit"] = "refuse"
+    dialect: Dialect = "refuse"
     """How a discharge is asked for; "refuse" never does."""
+    template: str = ""
+    """Dialect "data_transfer": the vendor's message as JSON."""
+    security_profile: Literal[1, 2, 3] = 1
+    """1: password without TLS, only on addresses named for it; 2: password over TLS; 3: TLS with a client certificate."""
+    serial: str = ""
+    """Security profile 3: common name of the station's certificate; with `count`, "-1", "-2", ... follow."""
+    tls_min: Literal["1.3", "1.2"] = "1.3"
+    """Lowest TLS version taken from this station."""
     ocpp: Literal["2.0.1", "2.1"] = "2.0.1"
     password_file: str = ""
     """File (mode 0600) with the station's password."""
@@ -250,6 +266,21 @@ class Server(Struct, frozen=True, kw_only=True):
 
     web: Address = "127.0.0.1:8080"
     ocpp: Address = "127.0.0.1:9000"
+    """Security profile 1, without TLS: loopback, or an address inside a trusted network that `profile1` allows."""
+    profile1: bool = False
+    """Whether stations may connect without TLS on an address other machines reach (a trusted network or VPN)."""
+    ocpp_tls: Address | None = None
+    """Security profiles 2 and 3, as "0.0.0.0:9443"; needs `pki`."""
+    pki: File = "pki"
+    """Folder with the station-side certificates, as `gridtide pki init` makes it; relative to the site file."""
+    tls_cert: File | None = None
+    """Certificate chain (PEM) of the page and API; with `tls_key` they are served by HTTPS."""
+    tls_key: File | None = None
+    """Its private key, mode 0600."""
+    address: str = ""
+    """Address of the page as drivers' phones reach it, as "https://site.example"; links and QR codes begin with it."""
+    files: tuple[HostName, ...] = ()
+    """Hosts stations may be sent to for firmware, logs and network profiles."""
     allow_remote: bool = False
     """Whether the page may listen where other machines reach it; they sign in, also to read."""
     names: tuple[HostName, ...] = ()

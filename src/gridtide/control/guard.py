@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from gridtide.control.meter import Verdict
-from gridtide.control.needs import Needs, NeedSettings
+from gridtide.control.needs import Needs, NeedSettings, lowest_soc
 from gridtide.model.decision import Reason, Reasons, Snapshot
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, SiteLimits
 from gridtide.model.thermal import derate
@@ -166,11 +166,9 @@ def _discharge_bounds(
     cut.floor(np.where(may, np.inf, 0.0), Reason.CHARGE_ONLY)
     known = (fleet.soc >= 0.0) & (fleet.soc <= 1.0) & (fleet.capacity_kwh > 0.0) & np.isfinite(fleet.capacity_kwh)
     cut.floor(np.where(known, np.inf, 0.0), Reason.SOC_UNKNOWN)
-    lowest = np.where(
-        table.storage, need_settings.floor_soc, max(need_settings.window_low_soc, need_settings.floor_soc)
-    )
+    floor_soc, lowest = lowest_soc(table, fleet, need_settings)
     above = fleet.soc - lowest
-    cut.floor(np.where(fleet.soc > need_settings.floor_soc, np.inf, 0.0), Reason.FLOOR)
+    cut.floor(np.where(fleet.soc > floor_soc, np.inf, 0.0), Reason.FLOOR)
     cut.floor(np.where(above > 0.0, np.inf, 0.0), Reason.WINDOW)
     cut.floor(table.discharge_kw * np.clip(above / settings.near_floor_soc, 0.0, 1.0), Reason.NEAR_FLOOR)
     step_kwh = np.where(known, above * fleet.capacity_kwh * table.efficiency, 0.0)

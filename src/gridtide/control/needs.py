@@ -43,6 +43,13 @@ class Needs(Struct, frozen=True, eq=False):
     """Most the row can take: rating, vehicle, derate."""
 
 
+def lowest_soc(table: EvseTable, fleet: FleetSample, settings: NeedSettings) -> tuple[Floats, Floats]:
+    """Per row: the charge below which nothing may be taken at all, and the one that shaving leaves."""
+    floor = np.fmax(settings.floor_soc, fleet.minimum_soc)
+    window = np.where(table.storage, settings.floor_soc, max(settings.window_low_soc, settings.floor_soc))
+    return floor, np.fmax(window, floor)
+
+
 def assess(table: EvseTable, fleet: FleetSample, settings: NeedSettings, cycle_s: float) -> Needs:
     """Needs of all rows; unknown `soc` falls back to the energy still to be delivered. Total on non-finite input."""
     rated = table.charge_kw
@@ -53,6 +60,7 @@ def assess(table: EvseTable, fleet: FleetSample, settings: NeedSettings, cycle_s
     target = np.where(
         fleet.need_soc >= 0.0, np.minimum(fleet.need_soc, 1.0), np.where(table.storage, settings.window_high_soc, 0.0)
     )
+    target = np.fmax(target, np.minimum(fleet.minimum_soc, 1.0))
     by_soc = np.maximum(target - soc, 0.0) * capacity / table.efficiency
     by_energy = np.where((fleet.need_kwh > 0.0) & np.isfinite(fleet.need_kwh), fleet.need_kwh, 0.0)
     missing = np.where(fleet.connected, np.where(soc_known, by_soc, by_energy), 0.0)
@@ -64,5 +72,7 @@ def assess(table: EvseTable, fleet: FleetSample, settings: NeedSettings, cycle_s
     left_s = np.where(np.isnan(fleet.left_s), np.inf, fleet.left_s)
     spare = np.where(missing > 0.0, left_s - np.minimum(hours, LONGEST_H) * 3600.0, np.inf)
     must = spare <= settings.reserve_s + 2.0 * cycle_s
+    # Below the driver's own minimum there is nothing to wait for.
+    must |= soc_known & fleet.connected & (fleet.soc < fleet.minimum_soc)
     must &= ~table.storage
     return Needs(missing, hours, spare, missing > 0.0, must, charge_kw)

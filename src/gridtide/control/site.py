@@ -120,7 +120,7 @@ def _count(
 def _available(fleet: FleetSample, need: needs.Needs, settings: Settings) -> tuple[Floats, peak.FleetRoom]:
     """What each row could give now, kW >= 0, and the fleet's sum: a wish's upper bound; the guard has the last word."""
     table, rules = settings.table, settings.need
-    lowest = np.where(table.storage, rules.floor_soc, max(rules.window_low_soc, rules.floor_soc))
+    _, lowest = needs.lowest_soc(table, fleet, rules)
     limit = np.minimum(np.where(fleet.discharge_limit_kw >= 0.0, fleet.discharge_limit_kw, 0.0), table.discharge_kw)
     above = np.where(fleet.capacity_kwh > 0.0, np.nan_to_num(fleet.soc) - lowest, 0.0)
     reserve_s = rules.give_reserve_s + 4.0 * settings.cycle_s

@@ -22,6 +22,7 @@ from gridtide.market.tariff import (
     UseStep,
     find_schedule,
 )
+from gridtide.model.bounds import unbounded
 
 _DAYS_IN_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -126,7 +127,7 @@ class _Reader:
     def _check_zone(self, timezone: str) -> None:
         try:
             ZoneInfo(timezone)
-        except (KeyError, ValueError, OSError):
+        except (KeyError, ValueError, OSError, RecursionError):
             self.tell("timezone", timezone, 'give an IANA name, as "Europe/Berlin"')
 
     def _check_cover(self, schedules: tuple[Schedule, ...]) -> None:
@@ -145,6 +146,8 @@ def parse_tariff(raw: object, timezone: str | None = None, currency: str | None 
     `timezone` and `currency` fill in what the ACN layout does not say (Pacific time and USD when not given).
     Raises `TariffError` with every problem found.
     """
+    if text := unbounded(raw):
+        raise TariffError((f"tariff = (the file): it {text}",))
     if not isinstance(raw, Mapping):
         raise TariffError((f"tariff = {_shown(raw)}: give a table of named fields",))
     if "schedule" in raw:

@@ -171,6 +171,85 @@ CATALOGUE: tuple[EventKind, ...] = (
         "See the text; check credentials.",
     ),
     EventKind(
+        "transaction_incomplete",
+        "warning",
+        "Transaction incomplete",
+        "Events of a charging session are missing: the station lost them or never sent them.",
+        "Compare with the station's own log; the energy between the gaps is not invented.",
+    ),
+    EventKind(
+        "access_changed",
+        "info",
+        "Access changed",
+        "Somebody was given or lost the right to read or steer this site.",
+        "Nothing to do if you meant it; `gridtide users list` shows who may what.",
+    ),
+    EventKind(
+        "station_event",
+        "alarm",
+        "Station tells of a fault",
+        "A monitor of the station found danger, a hardware or system failure, or a critical state.",
+        "See the text and the station's own log; people at the bay first where it says danger.",
+    ),
+    EventKind(
+        "report_incomplete",
+        "warning",
+        "A report did not come to its end",
+        "Parts of a report a person asked for are missing; what came is kept.",
+        "Ask again with `gridtide ocpp call`; if it repeats, ask for less at a time.",
+    ),
+    EventKind(
+        "firmware_failed",
+        "warning",
+        "Firmware update failed",
+        "The station could not fetch, verify, install or publish a firmware.",
+        "Check address, signature and signing certificate; the station runs its old firmware.",
+    ),
+    EventKind(
+        "firmware_installed", "info", "Firmware installed", "The station runs its new firmware.", "Nothing to do."
+    ),
+    EventKind(
+        "log_upload_failed",
+        "warning",
+        "Log upload failed",
+        "The station could not send its log to the address given.",
+        "Check the address, its permissions and that the station reaches it.",
+    ),
+    EventKind(
+        "charging_limited",
+        "info",
+        "Limit from outside",
+        "Somebody else, as the grid operator or a local system, limits a station.",
+        "Nothing to do; the station keeps to the lower limit.",
+    ),
+    EventKind(
+        "priority_charging", "info", "Priority charging", "A driver asked for priority, or it ended.", "Nothing to do."
+    ),
+    EventKind(
+        "der_alarm",
+        "warning",
+        "Grid event at a station",
+        "Voltage, frequency or power left the bounds of a grid control and the station reacted.",
+        "Nothing to do unless it repeats: then see the control's settings with the grid operator.",
+    ),
+    EventKind(
+        "certificate_signed", "info", "Certificate renewed", "A station took its new certificate.", "Nothing to do."
+    ),
+    EventKind(
+        "certificate_refused",
+        "warning",
+        "Certificate not renewed",
+        "A station's request was not signed, or it did not take the certificate; the old one stays.",
+        "See the text: serial number and operator must be as registered. Then trigger the station again.",
+    ),
+    EventKind(
+        "local_list_failed",
+        "warning",
+        "Local list not taken",
+        "A station did not take its list of tokens; offline it goes on with the old one.",
+        "Check how many entries the station can hold; push again.",
+    ),
+    EventKind(
         "speed_reduced", "info", "Demo slowed down", "The machine could not keep the demo's speed.", "Nothing to do."
     ),
     EventKind(

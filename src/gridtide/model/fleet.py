@@ -64,6 +64,8 @@ class FleetSample(Struct, frozen=True, eq=False, kw_only=True):
     """Charge the driver needs at departure; nan none."""
     need_kwh: Floats
     """Energy still to be delivered (AC) where `soc` is unknown; nan none."""
+    minimum_soc: Floats
+    """Charge the driver never wants to be below: reached first, never used; nan none."""
     left_s: Floats
     """Time to departure; inf unknown, negative when overdue."""
     charge_limit_kw: Floats

@@ -2,26 +2,31 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from msgspec import Struct
 
 from gridtide.control import site as control
 from gridtide.model.fleet import EvseTable
-from gridtide.run.clock import Clock
+from gridtide.run.certificate_watch import CertificateWatch
+from gridtide.run.clock import Clock, WallClock
 from gridtide.run.credentials import Credentials
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.service import Csms
 from gridtide.run.csms.station import OnEvent, Provision
+from gridtide.run.doors import Door
 from gridtide.run.emulator.site import EmulatedSite
 from gridtide.run.emulator.station import Dial, EmulatedStation
+from gridtide.run.login_guard import GuardLimits, LoginGuard, Reason
 from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link, memory_link
-from gridtide.run.ocpp_server import Greeting, OcppServer
+from gridtide.run.ocpp_server import Greeting, Listen, OcppServer
 from gridtide.run.simloop import Trace
 from gridtide.run.site import SiteService
 from gridtide.run.store import Store
+from gridtide.run.tls import Expiry, StationTls
 from gridtide.run.websocket import WebSocketLink, dial
 from gridtide.twin.plant import Plant, World
 from gridtide.wire.modbus.registers import Register, RegisterMap
@@ -34,6 +39,11 @@ SITE_METER = RegisterMap(
     source="the emulated meter's own map: signed watts and the import register",
 )  # fmt: skip
 VERSIONS: dict[str, Version] = {"ocpp2.1": "2.1", "ocpp2.0.1": "2.0.1"}
+BY_ANYONE: frozenset[Reason] = frozenset(
+    {"malformed identity", "unknown station", "no credentials", "wrong password", "too many attempts"}
+)
+"""Refusals that any stranger can cause as often as he likes."""
+MAX_TOLD = 1024
 DIALECTS: dict[Version, Dialect] = {"2.1": "v21_setpoint", "2.0.1": "v201_negative_limit"}
 
 
@@ -116,19 +126,51 @@ def in_memory(
 class OcppListener:
     """Serves authenticated stations; counts and tells refused ones."""
 
-    def __init__(self, csms: Csms, credentials: Credentials, on_event: OnEvent, host: str, port: int) -> None:
+    def __init__(
+        self,
+        csms: Csms,
+        credentials: Credentials,
+        on_event: OnEvent,
+        host: str,
+        port: int,
+        *,
+        tls: StationTls | None = None,
+        more: Sequence[Listen] = (),
+        door: Door | None = None,
+        identity_of_serial: Callable[[str], str | None] | None = None,
+        profile1_addresses: frozenset[str] = frozenset(),
+        limits: GuardLimits | None = None,
+        clock: Clock | None = None,
+        expiries: Callable[[float], list[Expiry]] | None = None,
+    ) -> None:
+        """As `OcppServer`; `limits` are the login guard's, `expiries` the watch's. Raises CredentialError for plain ws
+        where it is not meant."""
         self._csms, self._on_event = csms, on_event
         self.refused = 0
-        self.server = OcppServer(credentials, self._serve, self._refuse, host=host, port=port)
+        self._told: OrderedDict[tuple[str, Reason], None] = OrderedDict()
+        self.guard = LoginGuard(clock or WallClock(), self._tell, limits)
+        self.server = OcppServer(
+            credentials, self._serve, lambda _identity, _peer: None, host=host, port=port, tls=tls, more=more, door=door,
+            identity_of_serial=identity_of_serial, guard=self.guard, clock=clock, profile1_addresses=profile1_addresses,
+        )  # fmt: skip
+        self.watch = CertificateWatch(
+            self.server, clock or WallClock(), lambda text: on_event("security", "ocpp", text), expiries
+        )
 
     async def _serve(self, greeting: Greeting, link: WebSocketLink) -> None:
         await self._csms.serve(greeting.identity, VERSIONS[greeting.version], link)
 
-    def _refuse(self, identity: str, peer: str) -> None:
+    def _tell(self, identity: str, peer: str, reason: Reason) -> None:
+        """Raise an event for the 1st, 10th, 100th … refusal, and once for each station that a setting keeps out."""
         self.refused += 1
-        if self.refused in (1, 10, 100, 1_000) or self.refused % 10_000 == 0:
-            name = identity if len(identity) <= 48 else "?"
-            self._on_event("security", "ocpp", f"Login refused for {name!r} from {peer} ({self.refused} so far).")
+        setting = reason not in BY_ANYONE and (identity, reason) not in self._told
+        if setting:
+            self._told[identity, reason] = None
+            if len(self._told) > MAX_TOLD:
+                self._told.popitem(last=False)
+        if setting or self.refused in (1, 10, 100, 1_000) or self.refused % 10_000 == 0:
+            text = f"Login refused for {identity or '?'!r} from {peer}: {reason} ({self.refused} so far)."
+            self._on_event("security", "ocpp", text)
 
 
 def socket_stations(

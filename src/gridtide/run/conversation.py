@@ -1,7 +1,7 @@
 """One OCPP conversation: a sans-IO session, a link and a clock. Serves the CSMS and the emulated station alike."""
 
 import asyncio
-import inspect
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -9,38 +9,84 @@ import structlog
 from gridtide.run.clock import Clock
 from gridtide.run.net import Link, LinkClosed
 from gridtide.wire.ocpp.errors import LocalProtocolError, RemoteProtocolError
-from gridtide.wire.ocpp.events import CallAnswered, CallFailed, CallReceived, CloseWanted, Event, ProtocolViolation
+from gridtide.wire.ocpp.events import (
+    CallAnswered,
+    CallFailed,
+    CallReceived,
+    CloseWanted,
+    Event,
+    ProtocolViolation,
+    SendReceived,
+)
 from gridtide.wire.ocpp.session import Session
 from gridtide.wire.ocpp.structs import WireStruct
 
-Answer = WireStruct | Awaitable[WireStruct]
-OnCall = Callable[[CallReceived], Answer]
-Done = Callable[[CallAnswered | CallFailed], None]
+BACKLOG_BYTES = 256 * 1024
+"""What may wait for a peer that reads slowly, beside the link's own buffer; beyond it the link is cut."""
+BACKLOG_S = 10.0
+"""How long a peer may read nothing while something waits for it."""
 log = structlog.get_logger(__name__)
 
 
-class Conversation:
-    """Reads, answers and calls until the link closes. Handlers that wait (for the store) never block the reader."""
+class Later:
+    """An answer that comes when something else is done, without a task of its own; `give` it once."""
 
-    def __init__(self, session: Session, link: Link, clock: Clock, on_call: OnCall) -> None:
+    __slots__ = ("_outcome", "_then")
+
+    def __init__(self) -> None:
+        self._outcome: WireStruct | Exception | None = None
+        self._then: Callable[[WireStruct | Exception], None] | None = None
+
+    def give(self, outcome: WireStruct | Exception) -> None:
+        """The answer, or why there is none: a RemoteProtocolError is the peer's fault, anything else ours."""
+        self._outcome = outcome
+        if self._then is not None:
+            self._then(outcome)
+
+    def then(self, act: Callable[[WireStruct | Exception], None]) -> None:
+        """Call `act` with the outcome, now if it is there."""
+        self._then = act
+        if self._outcome is not None:
+            act(self._outcome)
+
+
+Answer = WireStruct | Later | Awaitable[WireStruct]
+OnCall = Callable[[CallReceived], Answer]
+Done = Callable[[CallAnswered | CallFailed], None]
+
+
+class Conversation:
+    """Reads, answers and calls until the link closes. Handlers that wait (for the store) never block the reader.
+
+    What there is to say is written at once; only what a slow peer leaves no room for waits, for a task of its own.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        link: Link,
+        clock: Clock,
+        on_call: OnCall,
+        on_send: Callable[[SendReceived], None] = lambda _message: None,
+    ) -> None:
+        """`on_call` answers the peer's calls; `on_send` takes what nobody answers (type 6)."""
         self.session = session
-        self._link, self._clock, self._on_call = link, clock, on_call
+        self._link, self._clock, self._on_call, self._on_send = link, clock, on_call, on_send
         self._waiting: dict[str, Done] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
+        self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
+        self._moved_s = 0.0
+        """When the backlog last became shorter, or began."""
+        self._ended = False
         self.violations = 0
 
     async def run(self) -> LinkClosed:
         """Serve until the link closes; returns how it ended. Every open call has then failed."""
-        writer = asyncio.ensure_future(self._write())
         try:
-            while True:
-                data = await self._link.receive()
-                self._digest(self.session.receive(data, self._clock.monotonic()))
-        except LinkClosed as ended:
-            return ended
+            return await self._link.listen(self._hear)
         finally:
-            writer.cancel()
+            self._ended = True
             self._digest(self.session.close())
             for task in tuple(self._tasks):
                 task.cancel()
@@ -49,7 +95,7 @@ class Conversation:
         """Queue a call; `done` gets the answer or the failure. `how` goes to `Session.call` (timeout, priority, replace_key)."""
         call_id = self.session.call(action, payload, self._clock.monotonic(), **how)  # type: ignore[arg-type]
         self._waiting[call_id] = done
-        self._wake.set()
+        self._write()
 
     async def call(self, action: str, payload: WireStruct, **how: object) -> CallAnswered | CallFailed:
         """Call and wait for the outcome."""
@@ -62,13 +108,29 @@ class Conversation:
         self.post(action, payload, done, **how)
         return await future
 
+    @property
+    def is_idle(self) -> bool:
+        """No call of ours is under way and nothing waits to be sent: `tick` would do nothing."""
+        return not self._backlog and self.session.is_idle
+
     def tick(self) -> None:
-        """Let the session notice what timed out; call it a few times a second."""
-        self._digest(self.session.tick(self._clock.monotonic()))
+        """Let the session notice what timed out, and cut a peer that reads nothing; call it a few times a second."""
+        now_s = self._clock.monotonic()
+        if self._backlog and now_s - self._moved_s > BACKLOG_S:
+            self._cut()
+        self._digest(self.session.tick(now_s))
+
+    def wrap_link(self, wrap: Callable[[Link], Link]) -> Link:
+        """Put something in front of the link, as a probe that sees what leaves; returns the link as it was."""
+        before, self._link = self._link, wrap(self._link)
+        return before
 
     async def hang_up(self, code: int, reason: str) -> None:
         """Close the link."""
         await self._link.close(code, reason)
+
+    def _hear(self, data: bytes) -> None:
+        self._digest(self.session.receive(data, self._clock.monotonic()))
 
     def _digest(self, events: list[Event]) -> None:
         for event in events:
@@ -82,37 +144,61 @@ class Conversation:
                 case ProtocolViolation():
                     self.violations += 1
                     log.debug("ocpp_violation", code=event.code, text=event.description)
+                case SendReceived():
+                    self._take(event)
                 case CloseWanted():
                     self._spawn(self.hang_up(event.close_code, event.reason))
                 case _:
                     log.debug("ocpp_event", kind=type(event).__name__)
-        self._wake.set()
+        self._write()
 
     def _answer(self, call: CallReceived) -> None:
         try:
             answer = self._on_call(call)
-            if inspect.isawaitable(answer):
-                self._spawn(self._answer_later(call, answer))
-            else:
-                self.session.answer(call.id, answer, self._clock.monotonic())
-        except RemoteProtocolError as refusal:
-            self.session.refuse(call.id, refusal.code, refusal.description)
         except Exception as error:
-            self._fail(call, error)
+            self._settle(call, error)
+            return
+        if isinstance(answer, WireStruct):
+            self._settle(call, answer)
+        elif isinstance(answer, Later):
+            answer.then(lambda outcome: self._say(call, outcome))
+        else:
+            self._spawn(self._answer_when_done(call, answer))
 
-    async def _answer_later(self, call: CallReceived, answer: Awaitable[WireStruct]) -> None:
+    def _take(self, message: SendReceived) -> None:
+        """Take a message that nobody answers: nobody is told of a failure of ours either, but for the log."""
         try:
-            self.session.answer(call.id, await answer, self._clock.monotonic())
-        except RemoteProtocolError as refusal:
-            self.session.refuse(call.id, refusal.code, refusal.description)
+            self._on_send(message)
         except Exception as error:
-            self._fail(call, error)
-        self._wake.set()
+            log.error("ocpp_send_failed", action=message.action, exc_info=error)
 
-    def _fail(self, call: CallReceived, error: Exception) -> None:
-        """Our own failure: the station is told so in fixed words and repeats; the log has the trace."""
-        log.exception("ocpp_handler_failed", action=call.action)
-        if not isinstance(error, LocalProtocolError):  # then the session has answered already, or has ended
+    async def _answer_when_done(self, call: CallReceived, answer: Awaitable[WireStruct]) -> None:
+        outcome: WireStruct | Exception
+        try:
+            outcome = await answer
+        except Exception as error:
+            outcome = error
+        self._say(call, outcome)
+
+    def _say(self, call: CallReceived, outcome: WireStruct | Exception) -> None:
+        """Answer now, unless the connection ended meanwhile: then the station asks again on its next one."""
+        if not self._ended:
+            self._settle(call, outcome)
+            self._write()
+
+    def _settle(self, call: CallReceived, outcome: WireStruct | Exception) -> None:
+        """Answer or refuse a call; our own failure is told in fixed words, the station repeats, and the log has the trace."""
+        try:
+            if isinstance(outcome, WireStruct):
+                self.session.answer(call.id, outcome, self._clock.monotonic())
+                return
+        except LocalProtocolError as error:  # the session has answered already
+            outcome = error
+        if isinstance(outcome, RemoteProtocolError):
+            self.session.refuse(call.id, outcome.code, outcome.description)
+            return
+        log.error("ocpp_handler_failed", action=call.action, exc_info=outcome)
+        if not isinstance(outcome, LocalProtocolError):
             self.session.refuse(call.id, "InternalError", "internal error")
 
     def _spawn(self, work: Awaitable[None]) -> None:
@@ -120,12 +206,35 @@ class Conversation:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _write(self) -> None:
+    def _write(self) -> None:
+        """Write what the session has to say; what finds no room waits in order."""
+        frames = self.session.bytes_to_send()
+        if not frames or self._ended:
+            return
+        if not self._backlog:
+            written = 0
+            while written < len(frames) and self._link.put(frames[written]):
+                written += 1
+            if written == len(frames):
+                return
+            frames = frames[written:]
+            self._moved_s = self._clock.monotonic()
+            self._spawn(self._drain())
+        self._backlog.extend(frames)
+        self._backlog_bytes += sum(map(len, frames))
+        if self._backlog_bytes > BACKLOG_BYTES:
+            self._cut()
+
+    async def _drain(self) -> None:
         try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                for data in self.session.bytes_to_send():
-                    await self._link.send(data)
+            while self._backlog:
+                await self._link.send(self._backlog[0])
+                self._backlog_bytes -= len(self._backlog.popleft())
+                self._moved_s = self._clock.monotonic()
         except LinkClosed as ended:
             log.debug("ocpp_link_ended", code=ended.code)
+
+    def _cut(self) -> None:
+        """A peer that does not read costs no memory and delays nobody: its link ends."""
+        log.warning("ocpp_peer_does_not_read", waiting_bytes=self._backlog_bytes)
+        self._link.drop()

@@ -15,12 +15,18 @@ from gridtide.run.assembly import SITE_METER, OcppListener, ids, socket_stations
 from gridtide.run.clock import Clock
 from gridtide.run.credentials import Credentials
 from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.operate import CheckUrl
+from gridtide.run.csms.registry import Registry, StationEntry
 from gridtide.run.csms.service import Csms
 from gridtide.run.csms.station import DriverDefault, Provision
+from gridtide.run.doors import RegistryDoors
 from gridtide.run.emulator.site import EmulatedSite
 from gridtide.run.modbus import ModbusMeterClient, ModbusMeterServer
+from gridtide.run.ocpp_server import Listen
+from gridtide.run.pki import Pki
 from gridtide.run.site import SiteService
 from gridtide.run.store import SqliteStore, Store
+from gridtide.run.tls import StationTls
 from gridtide.run.warmup import Past
 from gridtide.twin.plant import World
 from gridtide.wire.modbus.registers import RegisterMap
@@ -46,8 +52,11 @@ class Address(Struct, frozen=True):
 class LiveSite:
     """Owns what must be started and stopped together."""
 
-    def __init__(self, service: SiteService, csms: Csms, listener: OcppListener, store: Store) -> None:
+    def __init__(
+        self, service: SiteService, csms: Csms, listener: OcppListener, store: Store, credentials: Credentials
+    ) -> None:
         self.service, self.csms, self.listener, self.store = service, csms, listener, store
+        self.credentials = credentials
         self.emulated: EmulatedSite | None = None
         self.meter_client: ModbusMeterClient | None = None
         self.meter_server: ModbusMeterServer | None = None
@@ -131,6 +140,19 @@ async def _bounded(close: Callable[[], Coroutine[Any, Any, None]], name: str) ->
         log.error("close_does_not_end", what=name)
 
 
+class StationSide(Struct, frozen=True):
+    """Where stations connect."""
+
+    plain: Address
+    """Security profile 1."""
+    plain_anywhere: bool = False
+    """Whether `plain` may be an address that other machines reach: only in a trusted network."""
+    tls: Address | None = None
+    """Security profiles 2 and 3."""
+    pki: Path | None = None
+    """Folder of the certificates, as `gridtide pki init` makes it."""
+
+
 async def open_site(
     settings: control.Settings,
     stations: Iterable[Provision],
@@ -139,31 +161,71 @@ async def open_site(
     *,
     period: Period,
     store_path: Path,
-    ocpp: Address,
+    ocpp: Address | StationSide,
     meter: Address,
     registers: RegisterMap,
     past: Past | None = None,
-    driver_default: Callable[[str, float], DriverDefault | None] = lambda _token, _now: None,
+    registry: Callable[[Store], Registry] | None = None,
+    driver_default: Callable[[Registry], Callable[[str, float], DriverDefault | None]] = lambda _registry: _nothing,
+    check_url: CheckUrl = lambda _address, _field: None,
 ) -> LiveSite:
-    """Open store and sockets of a site; raises OSError when an address is taken. What fails leaves nothing open."""
+    """Open store and sockets of a site; raises OSError when an address is taken, CredentialError for keys others can read and
+    for plain WebSockets where they are not meant. What fails leaves nothing open. Without a `registry` the stations given are
+    registered, for security profile 1."""
+    side = StationSide(ocpp) if isinstance(ocpp, Address) else ocpp
+    stations = list(stations)
     async with AsyncExitStack() as opened:
         store = SqliteStore.open(store_path, clock.wall())
         opened.push_async_callback(store.close)
         board = EvidenceBoard(settings.table)
+        registered = registry(store) if registry is not None else Registry(store, map(_entry, stations))
         csms = Csms(
-            settings.table, list(stations), board, store, clock, ids("c"), lease_s=settings.guard.lease_s,
-            driver_default=driver_default,
+            settings.table, stations, board, store, clock, ids("c"), lease_s=settings.guard.lease_s,
+            driver_default=driver_default(registered), registry=registered, check_url=check_url,
         )  # fmt: skip
         client = ModbusMeterClient(meter.host, meter.port, registers, clock, random.Random(1))
         opened.push_async_callback(client.close)
         service = SiteService(settings, board, csms, client, store, clock, period=period, **_begin(past))
         opened.push_async_callback(service.close)
-        listener = OcppListener(csms, credentials, service.note, ocpp.host, ocpp.port)
+        listener = _listener(side, csms, credentials, service, registered, clock)
         await listener.server.start()
         opened.pop_all()
-    live = LiveSite(service, csms, listener, store)
+    live = LiveSite(service, csms, listener, store, credentials)
     live.meter_client = client
+    live.add(listener.watch.run)
     return live
+
+
+def _listener(
+    side: StationSide, csms: Csms, credentials: Credentials, service: SiteService, registered: Registry, clock: Clock
+) -> OcppListener:
+    """The stations' listener: plain for security profile 1, and TLS beside it where there are certificates."""
+    pki = Pki(side.pki) if side.tls is not None and side.pki is not None else None
+    more = []
+    if side.tls is not None and pki is not None:
+        old = any(entry.tls_min == "1.2" for entry in registered.stations.values())
+        tls = StationTls(pki.tls_settings(minimum="1.2" if old else "1.3"))
+        more.append(Listen(side.tls.host, side.tls.port, tls))
+        csms.sign_with(lambda csr, serial, _: asyncio.to_thread(pki.sign_csr, csr, serial, clock.wall()), pki.operator)
+    return OcppListener(
+        csms, credentials, service.note, side.plain.host, side.plain.port, more=more,
+        door=RegistryDoors(registered.stations), identity_of_serial=registered.by_serial, clock=clock,
+        profile1_addresses=frozenset({side.plain.host}) if side.plain_anywhere else frozenset(),
+        expiries=pki.expiries if pki is not None else None,
+    )  # fmt: skip
+
+
+def _entry(provision: Provision) -> StationEntry:
+    return StationEntry(
+        identity=provision.identity,
+        dialect=provision.dialect,
+        discharge_opt_in=provision.discharge_opt_in,
+        from_file=True,
+    )
+
+
+def _nothing(_token: str, _now_s: float) -> DriverDefault | None:
+    return None
 
 
 def _begin(past: Past | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import asyncio
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -39,11 +40,20 @@ class Link(Protocol):
     async def receive(self) -> bytes:
         """The next message, in order; `LinkClosed` once closed and everything sent before is read."""
 
+    async def listen(self, on_message: Callable[[bytes], None]) -> LinkClosed:
+        """Hand over every message, in order, until the link closes; returns how it ended. What `on_message` raises is raised."""
+
     async def send(self, data: bytes) -> None:
         """Send one message, waiting while the other end is slow; `LinkClosed` if closed."""
 
+    def put(self, data: bytes) -> bool:
+        """Send one message at once; False, and nothing is sent, while the other end is slow or when the link is closed."""
+
     async def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Close this end and tell the other; a second close does nothing."""
+
+    def drop(self) -> None:
+        """Cut the link without a word, whatever is under way."""
 
 
 class LinkFaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,21 +114,34 @@ class MemoryLink:
         finally:
             self._reading = False
 
+    async def listen(self, on_message: Callable[[bytes], None]) -> LinkClosed:
+        """Hand over every message, in order, until the link closes; returns how it ended."""
+        while True:
+            try:
+                data = await self.receive()
+            except LinkClosed as ended:
+                return ended
+            on_message(data)
+
     async def send(self, data: bytes) -> None:
         """Send one message; waits while the other end has too many unread, `LinkClosed` if closed."""
-        while True:
+        while not self.put(data):
             end = self._end()
             if end is not None:
                 raise LinkClosed(end.code, end.reason)
-            if self.blackhole or len(self._peer._inbox) < self._queue_limit:
-                break
             self._peer._room.clear()
             await self._peer._room.wait()
+
+    def put(self, data: bytes) -> bool:
+        """Send one message at once; False while the other end has too many unread, or when the link is closed."""
+        if self._end() is not None or not (self.blackhole or len(self._peer._inbox) < self._queue_limit):
+            return False
         if self.blackhole or self._luck.random() < self._faults.loss:
-            return
+            return True
         copies = 2 if self._luck.random() < self._faults.duplicate else 1
         for _ in range(copies):
             self._peer._put(_Parcel(self._due_s(), bytes(data)))
+        return True
 
     async def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Close this end and tell the other, after what was sent before; a second close does nothing."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 from gridtide.control import demand_clock, words
 from gridtide.market import tariff as money
 from gridtide.market.tariff import Tariff
+from gridtide.model.telemetry import EvseTelemetry, TelemetryFrame
 from gridtide.model.view import (
     DemandView,
     EventView,
@@ -63,6 +64,27 @@ class Viewer:
         self._site, self._service, self._vehicle_name = site, service, vehicle_name
         self._zone = ZoneInfo(site.timezone)
         self._last_events: tuple[EventView, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The site's name and its time zone."""
+        return self._site.name, self._site.timezone
+
+    def telemetry_now(self) -> TelemetryFrame:
+        """What the meter and every EVSE told last."""
+        service, point, board = self._service, self._point(), self._service.board
+        now_s = service.clock.wall()
+        offset_s = now_s - service.clock.monotonic()
+        evses = tuple(
+            EvseTelemetry(
+                evse_id=evse_id, t_s=_known(board.heard_s[row] + offset_s), power_kw=_known(board.power_kw[row]),
+                voltage_v=_known(board.voltage_v[row]), current_a=_known(board.current_a[row]),
+                frequency_hz=_known(board.frequency_hz[row]), soc=_known(board.soc[row]),
+                temperature_c=_known(board.temperature_c[row]),
+            )
+            for row, evse_id in enumerate(service.settings.table.ids)
+        )  # fmt: skip
+        return TelemetryFrame(t_s=now_s, site_kw=point.site_kw, building_kw=point.building_kw, evses=evses)
 
     # --- views ------------------------------------------------------------------------------------------------------
     def view(self) -> SiteView:

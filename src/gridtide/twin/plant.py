@@ -286,6 +286,7 @@ def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
         capacity_kwh=np.where(plugged, plant.batteries.capacity_kwh, np.nan),
         need_soc=plant.need_soc,
         need_kwh=never,
+        minimum_soc=never,
         left_s=plant.told_departs_s - plant.at_s,
         charge_limit_kw=here.table.charge_kw,
         discharge_limit_kw=here.table.discharge_kw,

@@ -1,6 +1,5 @@
 """`gridtide demo`: the whole product on one machine, over real loopback Modbus and OCPP sockets."""
 
-import asyncio
 import logging
 from contextlib import AsyncExitStack, ExitStack
 from importlib import resources
@@ -70,7 +69,9 @@ def demo(
     from gridtide.app.logs import configure
 
     configure(logging.WARNING)
-    asyncio.run(_demo(config, wish, face))
+    from gridtide.run.loops import run_program
+
+    run_program(_demo(config, wish, face))
 
 
 class Wish(Struct, frozen=True):
@@ -165,6 +166,7 @@ async def _open(
     config: "SiteConfig", inputs: "StudyInputs", past: "Past", opened: AsyncExitStack, place: Place
 ) -> "LiveSite":
     """The site on its sockets with the emulated plant behind it; `opened` closes it."""
+    from gridtide.app.running import registry_of
     from gridtide.market.tariff import billing_period
     from gridtide.run.assembly import SITE_METER, provisions
     from gridtide.run.clock import ScaledClock
@@ -183,6 +185,7 @@ async def _open(
     live = await open_site(
         config.settings(0.5), stations, credentials, clock, period=lambda at_s: billing_period(inputs.tariff, at_s),
         store_path=place.store, ocpp=Address("127.0.0.1", place.ocpp_port), meter=meter, registers=SITE_METER, past=past,
+        registry=lambda store: registry_of(config, store),
     )  # fmt: skip
     opened.push_async_callback(live.close)
     await emulate_plant(live, inputs.world, past, versions, passwords, clock, meter)

@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
+from gridtide.app.commands.emulate_stations import stations
+
 emulate = typer.Typer(help="Emulate a meter or charging stations.", no_args_is_help=True)
+emulate.command()(stations)
 LOAD_START = "2019-05-06T11:00"
 
 

@@ -1,6 +1,5 @@
 """`gridtide run SITE.toml`: a real site. Stations connect to us, the meter is read over Modbus TCP."""
 
-import asyncio
 import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from gridtide.app.config import SiteConfig
     from gridtide.app.running import Face
     from gridtide.market.tariff import Tariff
-    from gridtide.run.live import LiveSite
+    from gridtide.run.live import LiveSite, StationSide
 
 
 def run(
@@ -36,12 +35,14 @@ def run(
         host, _, port = config.server.web.rpartition(":")
         face = Face(
             host=host, port=int(port), home=folder, exit_after_s=exit_after, allow_remote=config.server.allow_remote,
-            names=config.server.names,
+            names=config.server.names, tls=_tls(config),
         )  # fmt: skip
     from gridtide.app.logs import configure
 
     configure(logging.INFO)
-    asyncio.run(_run(config, face))
+    from gridtide.run.loops import run_program
+
+    run_program(_run(config, face))
 
 
 async def _run(config: "SiteConfig", face: "Face") -> None:
@@ -63,11 +64,12 @@ async def _run(config: "SiteConfig", face: "Face") -> None:
 
 
 async def _open(config: "SiteConfig", tariff: "Tariff", face: "Face") -> "LiveSite":
-    from gridtide.app.running import driver_defaults
+    from gridtide.app.running import driver_defaults, registry_of, url_check
     from gridtide.market.tariff import billing_period
     from gridtide.run.assembly import provisions
     from gridtide.run.clock import WallClock
     from gridtide.run.credentials import Credentials
+    from gridtide.run.csms.registry import read_template
     from gridtide.run.live import Address, open_site
 
     if config.meter is None or config.register_map is None:
@@ -77,22 +79,45 @@ async def _open(config: "SiteConfig", tariff: "Tariff", face: "Face") -> "LiveSi
     bays = config.bays()
     passwords_file = _provision(config, face)
     stations = [
-        structs.replace(item, dialect=station.dialect, discharge_opt_in=station.dialect == "v201_negative_limit")
+        structs.replace(
+            item,
+            dialect=station.dialect,
+            discharge_opt_in=station.dialect.startswith("v201"),
+            template=read_template(station.template),
+        )
         for item, (_, station) in zip(
             provisions(config.table(), tuple(station.ocpp for _, station in bays)), bays, strict=True
         )
     ]
-    host, _, port = config.server.ocpp.rpartition(":")
+    host = config.server.ocpp.rpartition(":")[0]
     live = await open_site(
         config.settings(0.5), stations, Credentials.load(passwords_file), WallClock(),
         period=lambda at_s: billing_period(tariff, at_s), store_path=Path(config.path(config.store.path)),
-        ocpp=Address(host, int(port)), meter=Address(config.meter.host, config.meter.port),
-        registers=config.register_map, driver_default=driver_defaults(config),
+        ocpp=_station_side(config), meter=Address(config.meter.host, config.meter.port),
+        registers=config.register_map, registry=lambda store: registry_of(config, store),
+        driver_default=lambda registered: driver_defaults(config, registered), check_url=url_check(config.server.files),
     )  # fmt: skip
     typer.echo(
         f"{config.site.name}: {len(bays)} stations may connect to ws://{host}:{live.listener.server.port}/ocpp/<id>"
     )
     return live
+
+
+def _tls(config: "SiteConfig") -> tuple[Path, Path] | None:
+    cert, key = config.server.tls_cert, config.server.tls_key
+    return (Path(config.path(cert)), Path(config.path(key))) if cert is not None and key is not None else None
+
+
+def _station_side(config: "SiteConfig") -> "StationSide":
+    from gridtide.run.live import Address, StationSide
+
+    def address(text: str) -> Address:
+        host, _, port = text.rpartition(":")
+        return Address(host, int(port))
+
+    own = config.server
+    tls = address(own.ocpp_tls) if own.ocpp_tls is not None else None
+    return StationSide(address(own.ocpp), own.profile1, tls, Path(config.path(own.pki)))
 
 
 def _provision(config: "SiteConfig", face: "Face") -> Path:

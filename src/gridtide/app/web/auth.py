@@ -1,11 +1,14 @@
-"""Who may read and who may write: API token, one-time login links, session cookies, Host and Origin.
+"""Who may read and who may write: API tokens, users, one-time login links, session cookies, roles, Host and Origin.
 
-Reads are open to this machine's own browser (loopback address under a loopback name, no proxy in between); everything
-else needs the session cookie or `Authorization: Bearer <token>`. A cookie write also needs our own Origin and the header
-`X-Gridtide: 1`, which no foreign page can send. Every request must name us in Host (against DNS rebinding).
+A viewer's reads are open to this machine's own browser (loopback address under a loopback name, no proxy in between);
+everything else needs the session cookie or `Authorization: Bearer <token>`, and a role that covers the route's need. A cookie
+write also needs our own Origin and the header `X-Gridtide: 1`, which no foreign page can send; a WebSocket with an Origin
+needs ours. Every request must name us in Host (against DNS rebinding). The token file, and the login links printed for
+whoever starts the site, are admin; `people.AccessFile` knows everyone else.
 Only digests of secrets are kept in memory, and they are compared in constant time.
 """
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -14,10 +17,14 @@ import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct
 
+from gridtide.app.web.failures import FAILURE_REFILL_S, FailureBudget
+from gridtide.app.web.people import AccessFile, Entry
+from gridtide.app.web.roles import Actor, Need, covers
 from gridtide.run.credentials import CredentialError, read_secret, write_secret
 
 COOKIE = "gridtide_session"
@@ -25,9 +32,8 @@ LOGIN_LIFE_S = 600.0
 SESSION_LIFE_S = 30 * 86_400.0
 """A session ends this long after its last use."""
 MAX_LOGINS, MAX_SESSIONS = 16, 64
-FAILURES, FAILURE_REFILL_S = 10.0, 6.0
-"""Failed logins of one address that are answered one by one, and the seconds until one more is."""
-MAX_ADDRESSES = 256
+MAX_CHECKS = 8
+"""Password logins under way; they are checked one by one."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -58,8 +64,10 @@ class Asked(Struct, frozen=True, kw_only=True):
 class Session(Struct):
     """One signed-in browser."""
 
-    actor: str
+    actor: Actor
     used_s: float
+    entry: Entry | None = None
+    """The user as of the login; None after a login link."""
 
 
 class Login(Struct, frozen=True):
@@ -70,40 +78,31 @@ class Login(Struct, frozen=True):
     ends_s: float
 
 
-class FailureBudget:
-    """Token bucket per address, for a bounded number of addresses."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def spend(self, address: str) -> bool:
-        """Whether one more failure of `address` is within its budget."""
-        now_s = self._now()
-        left, at_s = self._left.pop(address, (FAILURES, now_s))
-        left = min(FAILURES, left + max(now_s - at_s, 0.0) / FAILURE_REFILL_S)
-        self._left[address] = (max(left - 1.0, 0.0), now_s)
-        while len(self._left) > MAX_ADDRESSES:
-            self._left.popitem(last=False)
-        return left >= 1.0
-
-
 class Access:
     """The doorkeeper of one web server. `now` is a monotonic clock in seconds."""
 
     def __init__(
-        self, token: str, port: int, now: Callable[[], float], *, names: tuple[str, ...] = (), secure: bool = False
+        self,
+        token: str,
+        port: int,
+        now: Callable[[], float],
+        *,
+        names: tuple[str, ...] = (),
+        secure: bool = False,
+        people: AccessFile | None = None,
     ) -> None:
         """`port`: the one users connect to; `names`: further allowed Host values, `name` or `name:port`;
         `secure`: users come by TLS (here or at a proxy), so cookies are Secure and Origin is https.
         """
-        self.secure, self._now = secure, now
+        self.secure, self.people, self._now = secure, people, now
         self._token = _digest(token)
         self._local_hosts = _with_port(LOOPBACK_NAMES, port, secure)
         self._hosts = self._local_hosts | _with_port(names, port, secure) | {name.lower() for name in names}
         self._logins: list[Login] = []
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._failures = FailureBudget(now)
+        # One worker: a flood of logins costs one core at most, and none of the event loop's time.
+        self._checker, self._checks = ThreadPoolExecutor(1, "password"), 0
 
     # --- secrets given out ------------------------------------------------------------------------------------------
     def issue_login(self, actor: str = "page", life_s: float | None = LOGIN_LIFE_S) -> str:
@@ -121,11 +120,40 @@ class Access:
         if not found or found[0].ends_s < now_s:
             raise self._failed(peer, "This link was used already or has expired. Ask gridtide for a new one.")
         self._logins = [login for login in self._logins if login is not found[0]]
-        session = secrets.token_urlsafe(32)
-        self._sessions[_digest(session)] = Session(found[0].actor, now_s)
+        return self._begin(Session(Actor(found[0].actor, "admin"), now_s))
+
+    async def enter(self, asked: Asked, name: str, password: str) -> str:
+        """A new session's cookie value for a user's password; raises Refused (401, 403, 429).
+
+        Unlike random secrets passwords can be guessed: an address that failed too often is not even listened to.
+        """
+        if not self.secure and not is_loopback(asked.peer):
+            raise Refused(403, "Passwords travel by HTTPS only: give the site a certificate, or come through a tunnel.")
+        if self._checks >= MAX_CHECKS or not self._failures.spend(asked.peer):
+            raise _too_many()
+        self._checks += 1
+        try:
+            entry = await asyncio.get_running_loop().run_in_executor(self._checker, self._user, name, password)
+        finally:
+            self._checks -= 1
+        if entry is None:
+            raise Refused(401, "Name or password is wrong.")
+        self._failures.give_back(asked.peer)
+        return self._begin(Session(Actor(entry.name, entry.role), self._now(), entry))
+
+    def leave(self, asked: Asked) -> bool:
+        """End the request's session; False if it had none."""
+        return asked.session is not None and self._sessions.pop(_digest(asked.session), None) is not None
+
+    def _user(self, name: str, password: str) -> Entry | None:
+        return None if self.people is None else self.people.by_password(name, password)
+
+    def _begin(self, session: Session) -> str:
+        secret = secrets.token_urlsafe(32)
+        self._sessions[_digest(secret)] = session
         while len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
-        return session
+        return secret
 
     # --- requests let in --------------------------------------------------------------------------------------------
     def check_host(self, asked: Asked) -> None:
@@ -133,27 +161,36 @@ class Access:
         if asked.host.lower() not in self._hosts:
             raise Refused(403, f"Host {asked.host[:100]!r} is not a name of this site; allow it in the configuration.")
 
-    def reader(self, asked: Asked) -> str:
+    def reader(self, asked: Asked, need: Need = "viewer") -> Actor:
         """Who reads; raises Refused (401, 403, 429)."""
         self.check_host(asked)
         actor = self._bearer(asked) or self._session(asked)
-        if actor is None and self._is_local(asked):
-            return "local"
-        return self._known(actor)
+        if actor is None and self._is_local(asked) and covers("viewer", need):
+            return Actor("local", "viewer")
+        return _enough(_known(actor), need)
 
-    def writer(self, asked: Asked) -> str:
+    def listener(self, asked: Asked, need: Need = "viewer") -> Actor:
+        """Who listens on a WebSocket; raises Refused (401, 403, 429). Browsers let any page open one, so Origin decides."""
+        self.check_host(asked)
+        self._check_origin(asked, required=asked.session is not None and asked.authorization is None)
+        return self.reader(asked, need)
+
+    def writer(self, asked: Asked, need: Need = "operator") -> Actor:
         """Who writes; raises Refused (401, 403, 429)."""
         self.check_host(asked)
-        ours = f"{'https' if self.secure else 'http'}://{asked.host.lower()}"
-        if asked.origin is not None and asked.origin.lower() != ours:
-            raise Refused(403, f"Origin {asked.origin[:100]!r} is not this page ({ours}).")
+        self._check_origin(asked, required=False)
         actor = self._bearer(asked)
-        if actor is not None:
-            return actor
-        actor = self._known(self._session(asked))
-        if asked.origin is None or not asked.marked:
-            raise Refused(403, "A write with the session cookie needs our own Origin and the header X-Gridtide: 1.")
-        return actor
+        if actor is None:
+            actor = _known(self._session(asked))
+            if asked.origin is None or not asked.marked:
+                raise Refused(403, "A write with the session cookie needs our own Origin and the header X-Gridtide: 1.")
+        return _enough(actor, need)
+
+    def visitor(self, asked: Asked, *, writes: bool) -> None:
+        """Anyone; raises Refused (403) for a foreign Host, and for a write that does not come from our own page."""
+        self.check_host(asked)
+        if writes:
+            self._check_origin(asked, required=True)
 
     def has_session(self, asked: Asked) -> bool:
         """Whether the request carries a living session."""
@@ -162,15 +199,26 @@ class Access:
     def _is_local(self, asked: Asked) -> bool:
         return asked.host.lower() in self._local_hosts and is_loopback(asked.peer) and not asked.forwarded
 
-    def _bearer(self, asked: Asked) -> str | None:
+    def _check_origin(self, asked: Asked, required: bool) -> None:
+        ours = f"{'https' if self.secure else 'http'}://{asked.host.lower()}"
+        if asked.origin is None and not required:
+            return
+        if asked.origin is None or asked.origin.lower() != ours:
+            raise Refused(403, f"Origin {(asked.origin or 'null')[:100]!r} is not this page ({ours}).")
+
+    def _bearer(self, asked: Asked) -> Actor | None:
         if asked.authorization is None:
             return None
         scheme, _, token = asked.authorization.partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(_digest(token), self._token):
-            return "api"
-        raise self._failed(asked.peer, "The API token is wrong: use the one in the site's token file.")
+        if scheme.lower() == "bearer":
+            if hmac.compare_digest(_digest(token), self._token):
+                return Actor("api", "admin")
+            entry = None if self.people is None else self.people.by_token(token)
+            if entry is not None:
+                return Actor(entry.name, entry.role)
+        raise self._failed(asked.peer, "The API token is wrong: use one that this site gave out, or its token file.")
 
-    def _session(self, asked: Asked) -> str | None:
+    def _session(self, asked: Asked) -> Actor | None:
         if asked.session is None:
             return None
         # Looked up by digest: timing tells nothing about the secret.
@@ -181,21 +229,40 @@ class Access:
         if now_s - session.used_s > SESSION_LIFE_S:
             del self._sessions[digest]
             return None
+        if session.entry is not None:
+            user = None if self.people is None else self.people.find(session.entry.name)
+            if user is None or user.kind != "user" or user.digest != session.entry.digest:
+                del self._sessions[digest]
+                return None
+            session.actor = Actor(user.name, user.role)
         session.used_s = now_s
         self._sessions.move_to_end(digest)
         return session.actor
-
-    def _known(self, actor: str | None) -> str:
-        if actor is None:
-            raise Refused(401, "Not signed in: open the address that gridtide printed, or send the API token.")
-        return actor
 
     def _failed(self, peer: str, message: str) -> Refused:
         """401, or 429 once there were too many. A right secret always passes: a flood of wrong ones (any foreign web page
         can cause one from this machine) must not keep people from the emergency stop; 256 bits are not guessed."""
         if self._failures.spend(peer):
             return Refused(401, message)
-        return Refused(429, f"Too many failed logins; try again in {FAILURE_REFILL_S:.0f} s.")
+        return _too_many()
+
+
+def _known(actor: Actor | None) -> Actor:
+    if actor is None:
+        raise Refused(
+            401, "Not signed in: open the address that gridtide printed, sign in at /login, or send an API token."
+        )
+    return actor
+
+
+def _enough(actor: Actor, need: Need) -> Actor:
+    if not covers(actor.role, need):
+        raise Refused(403, f"This needs the role {need}; {actor.name} is {actor.role}.")
+    return actor
+
+
+def _too_many() -> Refused:
+    return Refused(429, f"Too many failed logins; try again in {FAILURE_REFILL_S:.0f} s.")
 
 
 def load_token(path: Path) -> str:

@@ -1,5 +1,9 @@
 """What every request passes on its way in and every reply on its way out: access, security headers, errors, slow readers."""
 
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+
 import msgspec
 import structlog
 from litestar import Request, Response
@@ -11,28 +15,33 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scope, Send
 
 from gridtide.app.web.auth import COOKIE, Access, Asked, Refused
-from gridtide.run.pace import Deadline
+from gridtide.app.web.roles import Actor, Need, is_read, need_of
+from gridtide.run.pace import Deadline, SlowReader
 from gridtide.run.store.rows import StoreError
 
 log = structlog.get_logger(__name__)
-PRIVATE = ("/api/", "/schema")
-"""Reads below these need a reader; the page's own files hold nothing secret and say how to sign in."""
-SEND_LIMIT_S = 20.0
+SEND_LIMIT_S, SOCKET_LIMIT_S = 20.0, 5.0
+"""How long one message may wait for its reader: of a page's event stream, of a WebSocket."""
+REFUSED = 4000
+"""A WebSocket is closed with this plus the HTTP status."""
+RECHECK_S = 5.0
+"""A stream ends this long after its reader lost the right to it."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+DEFAULT_HEADERS = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+"""For replies that name none of their own."""
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 AnyRequest = Request[None, None, State]
 
 
 def asked(scope: Scope) -> Asked:
-    """What decides about access, out of an HTTP scope."""
+    """What decides about access, out of an HTTP or WebSocket scope."""
     connection: ASGIConnection[object, None, None, State] = ASGIConnection(scope)
     headers = connection.headers
     return Asked(
@@ -46,8 +55,31 @@ def asked(scope: Scope) -> Asked:
     )
 
 
+class Lasting:
+    """A `send` for long replies that asks every `RECHECK_S` whether the reader is still let in; raises Refused when not."""
+
+    def __init__(self, send: Send, check: Callable[[], object]) -> None:
+        self._send, self._check, self._now = send, check, asyncio.get_running_loop().time
+        self._due_s = self._now() + RECHECK_S
+        self.ended = False
+        """The reader is not let in any more."""
+        self.accepted = False
+        """A WebSocket was opened."""
+
+    async def __call__(self, message: Message) -> None:
+        if self._now() >= self._due_s:
+            try:
+                self._check()
+            except Refused:
+                self.ended = True
+                raise
+            self._due_s = self._now() + RECHECK_S
+        self.accepted |= message["type"] == "websocket.accept"
+        await self._send(message)
+
+
 class Gate(ASGIMiddleware):
-    """Lets in whom `access` lets in and notes the actor in the scope's state."""
+    """Lets in whom `access` lets in, in the role the route needs, and notes the actor in the scope's state."""
 
     scopes = (ScopeType.HTTP, ScopeType.WEBSOCKET, ScopeType.ASGI)
 
@@ -56,31 +88,85 @@ class Gate(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Refused requests never reach a route."""
-        wish = asked(scope)
-        if scope.get("method") not in ("GET", "HEAD", "OPTIONS"):
-            scope["state"]["actor"] = self.access.writer(wish)
-        elif scope["path"].startswith(PRIVATE):
-            scope["state"]["actor"] = self.access.reader(wish)
-        else:
-            self.access.check_host(wish)
+        if scope["type"] == ScopeType.WEBSOCKET:
+            await self._socket(scope, receive, send, next_app)
+            return
+        wish, method, need = asked(scope), _method(scope), _need(scope)
+        self._admit(scope, self._actor(wish, method, need))
         bounded = Deadline(send, SEND_LIMIT_S)
+        lasting = Lasting(bounded, lambda: self._actor(wish, method, need)) if is_read(method) else None
         try:
-            await next_app(scope, receive, bounded)
+            await next_app(scope, receive, lasting or bounded)
         except Exception:
-            # What a SlowReader became on its way through the framework is of no matter; anything else is passed on.
-            if not bounded.expired:
+            # What these became on their way through the framework is of no matter; anything else is passed on.
+            if not bounded.expired and not (lasting and lasting.ended):
                 raise
-            log.info("slow_reader_dropped", peer=wish.peer, path=scope["path"])
+            log.info("reader_dropped", peer=wish.peer, path=scope["path"], slow=bounded.expired)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """The same for a WebSocket: a refusal before it opens is an HTTP answer, one after it a closing code."""
+        wish, need = asked(scope), _need(scope)
+        bounded = Deadline(send, SOCKET_LIMIT_S)
+        lasting = Lasting(bounded, lambda: self.access.listener(wish, need))
+
+        async def told(message: Message) -> None:
+            # All that the framework knows to do with a refusal of the route.
+            if message["type"] == "websocket.close" and not lasting.accepted and message["code"] > REFUSED:
+                await _deny(scope, bounded, message["code"] - REFUSED, message["reason"] or "", opened=False)
+            else:
+                await lasting(message)
+
+        try:
+            self._admit(scope, self.access.listener(wish, need))
+            await next_app(scope, receive, told)
+        except Refused as error:
+            await _deny(scope, bounded, error.status, str(error), lasting.accepted)
+        except SlowReader:
+            log.info("reader_dropped", peer=wish.peer, path=scope["path"], slow=True)
+
+    def _actor(self, wish: Asked, method: str | None, need: Need) -> Actor | None:
+        reads = is_read(method)
+        if need == "anyone":
+            self.access.visitor(wish, writes=not reads)
+            return None
+        return self.access.reader(wish, need) if reads else self.access.writer(wish, need)
+
+    @staticmethod
+    def _admit(scope: Scope, actor: Actor | None) -> None:
+        if actor is not None:
+            scope["state"]["actor"], scope["state"]["role"] = actor.name, actor.role
+
+
+def _method(scope: Scope) -> str | None:
+    method = scope.get("method")
+    return method if isinstance(method, str) else None
+
+
+def _need(scope: Scope) -> Need:
+    return need_of(scope["route_handler"].opt, _method(scope), scope["path"])
+
+
+async def _deny(scope: Scope, send: Send, status: int, detail: str, opened: bool) -> None:
+    """Refuse a WebSocket: by an HTTP answer while it is not open yet and the server can, else by closing code 4000 + status."""
+    if opened or "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": REFUSED + status, "reason": detail[:120]})
+        return
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    body = msgspec.json.encode({"detail": detail})
+    start = {"type": "websocket.http.response.start", "status": HTTPStatus(status).value, "headers": headers}
+    for message in (start, {"type": "websocket.http.response.body", "body": body}):
+        await send(message)  # type: ignore[arg-type]  # an ASGI extension that the framework's types do not name
 
 
 async def add_headers(message: Message, _: Scope) -> None:
-    """Put the security headers on every reply; what names no caching of its own is never cached."""
+    """Put the security headers on every reply."""
     if message["type"] != "http.response.start":
         return
     headers = MutableScopeHeaders(message)
     for name, value in HEADERS.items():
         headers[name] = value
-    headers.setdefault("Cache-Control", "no-store")
+    for name, value in DEFAULT_HEADERS.items():
+        headers.setdefault(name, value)
 
 
 def reply(status: int, detail: str, headers: dict[str, str] | None = None) -> Response[bytes]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from gridtide.model.telemetry import TelemetryFrame
 from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.store.rows import AuditEntry
 
@@ -21,6 +22,9 @@ class SitePort(Protocol):
 
     def power(self, window: Window) -> PowerView:
         """History behind the power chart."""
+
+    def telemetry_now(self) -> TelemetryFrame:
+        """What the meter and every EVSE told last."""
 
     async def set_limit(self, limit_kw: float, buffer_kw: float, actor: str) -> None:
         """New peak limit and buffer, kW, in force from the next cycle."""

@@ -6,16 +6,15 @@ from typing import Annotated
 
 import msgspec
 from litestar import Request, Router, get, post
-from litestar.datastructures import Cookie, State
+from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.exceptions import ClientException, NotFoundException, ServiceUnavailableException
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter, SkipValidation
-from litestar.response import Redirect, Stream
-from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER
+from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
-from gridtide.app.web.auth import COOKIE, SESSION_LIFE_S, Access, Refused
-from gridtide.app.web.gate import asked
+from gridtide.app.web.auth import Access
 from gridtide.app.web.port import OverrideMode, SitePort, Window
 from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.pace import Streams, paced
@@ -129,7 +128,7 @@ async def explain_of_station(port: Site, station_id: FromPath[str], evse: FromPa
         return port.explain(f"{station_id}/{evse}")
 
 
-@get("/audit")
+@get("/audit", opt={"role": "operator"})
 async def audit(port: Site, limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100) -> tuple[AuditLine, ...]:
     """The newest changes, newest first: who, what, when."""
     return tuple(
@@ -210,25 +209,7 @@ async def _override(port: SitePort, evse_id: str, wish: OverrideWish, actor: str
     return Done()
 
 
-# --- login and probes -----------------------------------------------------------------------------------------------
-@get("/login", include_in_schema=False)
-async def login(
-    request: AnyRequest, access: Doors, token: Annotated[str, QueryParameter(max_length=200)] = ""
-) -> Redirect:
-    """Trade a one-time token for the session cookie; a browser that has one already just goes on to the page."""
-    wish = asked(request.scope)
-    try:
-        session = access.redeem(token, wish.peer)
-    except Refused:
-        if access.has_session(wish):
-            return Redirect("/", status_code=HTTP_303_SEE_OTHER)
-        raise
-    cookie = Cookie(
-        COOKIE, value=session, httponly=True, samesite="strict", secure=access.secure, max_age=int(SESSION_LIFE_S)
-    )
-    return Redirect("/", status_code=HTTP_303_SEE_OTHER, cookies=[cookie])
-
-
+# --- probes ----------------------------------------------------------------------------------------------------------
 @get("/healthz")
 async def healthz() -> Probe:
     """The program answers."""

@@ -1,5 +1,7 @@
 """What stations have told, as columns with ages: the only place where OCPP messages become evidence for the controller."""
 
+import math
+
 import numpy as np
 
 from gridtide.model.fleet import EvseTable, FleetSample
@@ -21,6 +23,8 @@ class EvidenceBoard:
         self.need_soc = np.full(size, np.nan)
         self.asked_kwh = np.full(size, np.nan)
         """AC energy asked for at plug-in, where no charge target was told."""
+        self.minimum_soc = np.full(size, np.nan)
+        """Charge the driver never wants to be below."""
         self.taken_kwh = np.zeros(size)
         self.register_kwh = np.full(size, np.nan)
         """Import register at the first value of this stay."""
@@ -29,13 +33,19 @@ class EvidenceBoard:
         self.charge_limit_kw = table.charge_kw.copy()
         self.discharge_limit_kw = table.discharge_kw.copy()
         self.temperature_c = np.full(size, np.nan)
+        self.voltage_v = np.full(size, np.nan)
+        self.current_a = np.full(size, np.nan)
+        self.frequency_hz = np.full(size, np.nan)
 
     def clear_vehicle(self, row: int) -> None:
         """The vehicle left: nothing known of it may serve the next one."""
         self.connected[row] = False
         self.may_discharge[row] = False
         self.power_kw[row] = 0.0
-        for column in (self.soc, self.capacity_kwh, self.need_soc, self.asked_kwh, self.temperature_c):
+        for column in (
+            *(self.soc, self.capacity_kwh, self.need_soc, self.minimum_soc, self.asked_kwh, self.temperature_c),
+            *(self.voltage_v, self.current_a, self.frequency_hz),
+        ):
             column[row] = np.nan
         self.taken_kwh[row] = 0.0
         self.register_kwh[row] = np.nan
@@ -45,9 +55,10 @@ class EvidenceBoard:
 
     def take_register(self, row: int, register_kwh: float) -> None:
         """The station's import register: energy taken counts from its first value of this stay."""
-        if np.isnan(self.register_kwh[row]):
-            self.register_kwh[row] = register_kwh
-        self.taken_kwh[row] = max(0.0, register_kwh - self.register_kwh[row])
+        first_kwh = float(self.register_kwh[row])
+        if math.isnan(first_kwh):
+            self.register_kwh[row] = first_kwh = register_kwh
+        self.taken_kwh[row] = max(0.0, register_kwh - first_kwh)
 
     def sample(self, now_s: float) -> FleetSample:
         """Freeze the columns at monotonic `now_s`; a copy, so later messages do not change a cycle under way."""
@@ -61,6 +72,7 @@ class EvidenceBoard:
             soc=self.soc.copy(),
             capacity_kwh=self.capacity_kwh.copy(),
             need_soc=self.need_soc.copy(),
+            minimum_soc=self.minimum_soc.copy(),
             need_kwh=np.where(asked > 0.0, asked, np.where(np.isnan(asked), np.nan, 0.0)),
             left_s=self.departs_s - now_s,
             charge_limit_kw=self.charge_limit_kw.copy(),

@@ -1,4 +1,4 @@
-"""What drivers need, kept across a restart of the controller: one small snapshot in the store, the latest wins."""
+"""What drivers need, kept across a restart of the controller: one small state in the store per EVSE, the latest wins."""
 
 import math
 from collections.abc import Iterable
@@ -13,19 +13,21 @@ from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.station import Station
 from gridtide.run.store import Store
 
-STATE = "needs"
+BOOTED = "booted/"
+NEEDS = "needs/"
 log = structlog.get_logger(__name__)
 
 
 class RowNeeds(Struct, frozen=True, kw_only=True):
     """What is known of one vehicle's stay that its station will not tell again; None is unknown."""
 
-    station: str
-    evse_id: int
     transaction_id: str
     token: str | None = None
     bidirectional: bool = False
+    charge_only: bool = False
+    """The driver's or the card's word: the battery is not to be used."""
     need_soc: float | None = None
+    minimum_soc: float | None = None
     asked_kwh: float | None = None
     register_kwh: float | None = None
     """The station's import register at the beginning of the stay."""
@@ -36,28 +38,22 @@ class RowNeeds(Struct, frozen=True, kw_only=True):
     discharge_limit_kw: float | None = None
 
 
-class Kept(Struct, frozen=True):
-    """The snapshot."""
-
-    rows: tuple[RowNeeds, ...] = ()
-    booted: tuple[str, ...] = ()
-    """Stations accepted before: they may reconnect without a BootNotification."""
-
-
 class NeedsKeeper:
-    """Writes the snapshot whenever it changes and restores what still belongs to an open transaction."""
+    """Writes a row's state whenever it changes and restores what still belongs to an open transaction."""
 
     def __init__(self, table: EvseTable, board: EvidenceBoard, store: Store, clock: Clock) -> None:
         self._table, self._board, self._store, self._clock = table, board, store, clock
         self._rows: dict[int, RowNeeds] = {}
-        self._booted: set[str] = set()
 
     def note_booted(self, station: Station) -> None:
-        """The station was accepted."""
-        station.booted = True
-        if station.provision.identity not in self._booted:
-            self._booted.add(station.provision.identity)
-            self._put()
+        """The station was accepted: it may reconnect without a BootNotification, also after our restart."""
+        if not station.booted:
+            station.booted = True
+            self._store.put_state(BOOTED + station.provision.identity, b"1")
+
+    def forget(self, station: Station) -> None:
+        """The station is no longer registered."""
+        self._store.put_state(BOOTED + station.provision.identity, b"")
 
     def keep(self, station: Station, row: int) -> None:
         """Write what is known of `row` now if that differs from what was written."""
@@ -68,29 +64,29 @@ class NeedsKeeper:
             del self._rows[row]
         else:
             self._rows[row] = made
-        self._put()
+        self._store.put_state(NEEDS + self._table.ids[row], b"" if made is None else msgspec.json.encode(made))
 
     def restore(self, stations: Iterable[Station]) -> None:
-        """Take back the needs of rows whose transaction is still the same; a snapshot nobody can read is left out."""
-        data = self._store.get_state(STATE)
-        if data is None:
-            return
+        """Take back who was accepted, and the needs of rows whose transaction is still the same; a state nobody can read is
+        left out."""
+        for station in stations:
+            if self._store.get_state(BOOTED + station.provision.identity):
+                station.booted = True
+            for row, transaction in station.transactions.items():
+                item = self._read(row)
+                if item is not None and item.transaction_id == transaction:
+                    self._rows[row] = item
+                    self._take(station, row, item)
+
+    def _read(self, row: int) -> RowNeeds | None:
+        data = self._store.get_state(NEEDS + self._table.ids[row])
+        if not data:
+            return None
         try:
-            kept = msgspec.json.decode(data, type=Kept)
+            return msgspec.json.decode(data, type=RowNeeds)
         except msgspec.DecodeError as error:
-            log.warning("needs_unreadable", error=str(error))
-            return
-        by_name = {station.provision.identity: station for station in stations}
-        for name in kept.booted:
-            if name in by_name:
-                by_name[name].booted = True
-                self._booted.add(name)
-        for item in kept.rows:
-            station = by_name.get(item.station)
-            row = station.provision.rows.get(item.evse_id) if station is not None else None
-            if station is not None and row is not None and station.transactions.get(row) == item.transaction_id:
-                self._rows[row] = item
-                self._take(station, row, item)
+            log.warning("needs_unreadable", evse=self._table.ids[row], error=str(error))
+            return None
 
     def _row(self, station: Station, row: int) -> RowNeeds | None:
         transaction = station.transactions.get(row)
@@ -98,12 +94,12 @@ class NeedsKeeper:
             return None
         board, departs_s = self._board, float(self._board.departs_s[row])
         return RowNeeds(
-            station=station.provision.identity,
-            evse_id=next(evse_id for evse_id, mine in station.provision.rows.items() if mine == row),
             transaction_id=transaction,
             token=station.tokens.get(row),
             bidirectional=row in station.bidirectional,
+            charge_only=row in station.charge_only,
             need_soc=_known(board.need_soc[row]),
+            minimum_soc=_known(board.minimum_soc[row]),
             asked_kwh=_known(board.asked_kwh[row]),
             register_kwh=_known(board.register_kwh[row]),
             # Whole seconds: the clocks' drift is no news.
@@ -121,8 +117,11 @@ class NeedsKeeper:
             station.tokens[row] = item.token
         if item.bidirectional:
             station.bidirectional.add(row)
+        if item.charge_only:
+            station.charge_only.add(row)
         for column, value in (
             (board.need_soc, item.need_soc),
+            (board.minimum_soc, item.minimum_soc),
             (board.asked_kwh, item.asked_kwh),
             (board.register_kwh, item.register_kwh),
             (board.capacity_kwh, item.capacity_kwh),
@@ -135,10 +134,6 @@ class NeedsKeeper:
             board.charge_limit_kw[row] = min(item.charge_limit_kw, float(table.charge_kw[row]))
         if item.discharge_limit_kw is not None:
             board.discharge_limit_kw[row] = min(item.discharge_limit_kw, float(table.discharge_kw[row]))
-
-    def _put(self) -> None:
-        rows = tuple(item for _, item in sorted(self._rows.items()))
-        self._store.put_state(STATE, msgspec.json.encode(Kept(rows, tuple(sorted(self._booted)))))
 
 
 def _known(value: float) -> float | None:

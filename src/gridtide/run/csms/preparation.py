@@ -7,15 +7,19 @@ import msgspec
 
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
+from gridtide.run.conversation import Conversation
 from gridtide.run.csms.station import OnEvent, Station
 from gridtide.wire.ocpp import codec, dialects
 from gridtide.wire.ocpp.dialects import StationDialect
 from gridtide.wire.ocpp.events import CallAnswered, CallFailed
+from gridtide.wire.ocpp.outgoing import Priority
 
 REPORT_S = 1
 """Interval at which stations are asked to report their meter, s."""
 RETRY_S = 5.0
 """An unanswered profile underneath is sent once more after this time."""
+ASK_S = 2.0
+"""How long the station may take to tell about itself."""
 BOOT_WAIT_S = 2.0
 """A station that is unknown and does not boot is asked to after this time."""
 
@@ -58,6 +62,40 @@ class Preparation:
             request,
         )  # fmt: skip
         conversation.post("SetVariables", wanted, lambda outcome: self._interval_set(station, outcome))
+        if station.may_ever_discharge():
+            self._ask_for_v2x(station, conversation)
+
+    def _ask_for_v2x(self, station: Station, conversation: Conversation) -> None:
+        """What the station itself reports of its V2X controller; one that says it has none is never asked to discharge."""
+        mine = station.preparation
+        kind = codec.payload_type(station.version, "GetVariables", "request")
+        asked = [
+            {"component": {"name": "V2XChargingCtrlr", "evse": {"id": evse_id}}, "variable": {"name": name}}
+            for evse_id in station.provision.rows for name in ("Available", "Enabled")
+        ]  # fmt: skip
+        if not asked:
+            return
+
+        def done(outcome: CallAnswered | CallFailed) -> None:
+            if mine == station.preparation and isinstance(outcome, CallAnswered):
+                self._take_v2x(station, outcome.payload)
+
+        # Some clients never answer what they have no handler for, and setpoints wait behind it.
+        wanted = msgspec.convert({"getVariableData": asked}, kind)
+        conversation.post("GetVariables", wanted, done, timeout_s=ASK_S, priority=Priority.BACKGROUND)
+
+    def _take_v2x(self, station: Station, answer: Any) -> None:
+        for result in answer.getVariableResult:
+            evse = result.component.evse
+            row = station.provision.rows.get(evse.id if evse is not None else 0)
+            if row is None or str(result.attributeStatus) != "Accepted":
+                continue
+            if str(result.attributeValue).lower() == "false":
+                station.refused.add(row)
+                self._judge(station, row)
+                if station.first(f"no v2x {row}"):
+                    text = f"The station reports V2XChargingCtrlr.{result.variable.name} = false, so it will not discharge."
+                    self._on_event("discharge_denied", self._table.ids[row], text)
 
     def _ask_to_boot(self, station: Station) -> None:
         live = station.conversation

@@ -4,7 +4,9 @@ A station that reconnects gives nothing until its non-discharging default profil
 spoken. Of two connections under one name the living one stays.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 import structlog
@@ -13,18 +15,25 @@ from gridtide.model.decision import Decision
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Conversation
+from gridtide.run.csms.certificates import SignPort
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.intake import Intake
+from gridtide.run.csms.operate import CheckUrl, Operator
+from gridtide.run.csms.registry import Registry
 from gridtide.run.csms.setpoints import SetpointSender
 from gridtide.run.csms.station import DriverDefault, OnEvent, Provision, Station
 from gridtide.run.net import Link
 from gridtide.run.store import Store
-from gridtide.wire.ocpp import codec
+from gridtide.wire.ocpp import codec, dialects
 from gridtide.wire.ocpp.actions import Version
+from gridtide.wire.ocpp.admission import SessionSettings
+from gridtide.wire.ocpp.boot import BootState
 from gridtide.wire.ocpp.events import CallAnswered
 from gridtide.wire.ocpp.outgoing import Priority
 from gridtide.wire.ocpp.session import Session
 
+SLICE = 500
+"""Stations looked after before others have their turn."""
 log = structlog.get_logger(__name__)
 
 
@@ -42,12 +51,26 @@ class Csms:
         *,
         lease_s: float,
         driver_default: Callable[[str, float], DriverDefault | None] = lambda _token, _now: None,
+        registry: Registry | None = None,
+        check_url: CheckUrl = lambda _address, _field: None,
     ) -> None:
+        """`provisions`: the stations whose EVSEs are rows of `table`; `registry` may hold more, which are served and not
+        steered; `check_url` raises ValueError for an address stations must not be sent to."""
         self._board, self._clock, self._new_id = board, clock, new_id
         self._told: OnEvent = _unheard
-        self.stations = {item.identity: Station(item) for item in provisions}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.registry = registry or Registry(store)
+        self._provisions = {item.identity: item for item in provisions}
+        self.stations = {
+            name: Station(self._provision(name)) for name in {**self._provisions, **self.registry.stations}
+        }
+        self.registry.changed = self._registry_changed
         self.sender = SetpointSender(table, board, clock, lease_s, self._on_event)
-        self._intake = Intake(table, board, store, clock, lease_s, self._on_event, self.sender.dialect, driver_default)
+        self._intake = Intake(
+            table, board, store, clock, lease_s, self._on_event, self.sender.dialect, driver_default, self.registry
+        )
+        self.reports = self._intake.reports
+        self.operator = Operator(self.stations, store, clock, self.reports, check_url, self._prepare_again)
         for open_one in store.open_transactions():
             station = self.stations.get(open_one.station_id)
             row = station.provision.rows.get(open_one.evse_id or 0) if station is not None else None
@@ -56,6 +79,102 @@ class Csms:
                 # It was accepted before it could begin a transaction.
                 station.booted = True
         self._intake.needs.restore(self.stations.values())
+
+    def _provision(self, identity: str) -> Provision:
+        """What holds for a station now: its rows from the start, the rest as registered, no discharge where that is forbidden."""
+        mine, entry = self._provisions.get(identity), self.registry.stations.get(identity)
+        if mine is None:
+            if entry is None:
+                raise KeyError(identity)
+            mine = Provision(
+                identity=identity, rows={}, dialect=entry.dialect, discharge_opt_in=entry.discharge_opt_in,
+                template=entry.template,
+            )  # fmt: skip
+        if self.registry.mode(identity) == "charge-only":
+            return msgspec.structs.replace(mine, dialect="refuse")
+        return mine
+
+    def _registry_changed(self, identity: str) -> None:
+        """A station was registered, changed or removed: what it may do changes at once."""
+        station = self.stations.get(identity)
+        if identity not in self._provisions and identity not in self.registry.stations:
+            if station is not None:
+                del self.stations[identity]
+                self._intake.needs.forget(station)
+                if station.conversation is not None:
+                    self._spawn(station.conversation.hang_up(4404, "no longer registered"))
+            return
+        if station is None:
+            self.stations[identity] = Station(self._provision(identity))
+            return
+        station.provision = self._provision(identity)
+        for row in station.provision.rows.values():
+            station.refused.discard(row)
+            self._intake.judge(station, row)
+
+    def sign_with(self, sign: SignPort, operator: str) -> None:
+        """Who signs stations' certificate requests, and the organisation those must name."""
+        self._intake.certificates.connect(sign, operator)
+
+    def set_wish(
+        self,
+        row: int,
+        *,
+        departs_at_s: float | None = None,
+        energy_kwh: float | None = None,
+        minimum_soc: float | None = None,
+        may_discharge: bool | None = None,
+    ) -> None:
+        """A driver's own word for the present stay at `row`: None leaves as it is; `departs_at_s` is UTC epoch seconds.
+
+        Raises KeyError where no vehicle is connected, ValueError where the card forbids it.
+        """
+        station = next((s for s in self.stations.values() if row in s.transactions), None)
+        if station is None:
+            raise KeyError("no vehicle is connected here")
+        board = self._board
+        if departs_at_s is not None:
+            board.departs_s[row] = self._intake.desk.monotonic_of(departs_at_s)
+        if energy_kwh is not None:
+            board.asked_kwh[row] = board.taken_kwh[row] + energy_kwh
+            if board.soc[row] >= 0.0 and board.capacity_kwh[row] > 0.0:
+                gained = energy_kwh * float(self.sender.table.efficiency[row]) / board.capacity_kwh[row]
+                board.need_soc[row] = min(1.0, board.soc[row] + gained)
+        if minimum_soc is not None:
+            board.minimum_soc[row] = minimum_soc
+        card = self.registry.token(station.tokens.get(row, ""))
+        if may_discharge and card is not None and not card.may_discharge:
+            raise ValueError("may_discharge is true: the card does not allow it; change the card first")
+        if may_discharge is not None:
+            (station.charge_only.discard if may_discharge else station.charge_only.add)(row)
+        self._intake.judge(station, row)
+        self._intake.needs.keep(station, row)
+
+    def clear_faults(self) -> tuple[str, ...]:
+        """Forget tampering that stations told of; what they report as faulted stays so. Returns whose latch was cleared."""
+        cleared = []
+        for name, station in self.stations.items():
+            if station.tampered:
+                cleared.append(name)
+                for row in station.tampered:
+                    evse_id = next(e for e, mine in station.provision.rows.items() if mine == row)
+                    faulted = any(s == "Faulted" for (e, _), s in station.statuses.items() if e == evse_id)
+                    self._board.fault[row] = faulted
+                station.tampered.clear()
+        return tuple(cleared)
+
+    def _prepare_again(self, station: Station) -> None:
+        """Profiles were cleared: no discharge until the one underneath is acknowledged again."""
+        station.underneath.clear()
+        station.sent.clear()
+        for row in station.provision.rows.values():
+            self._intake.judge(station, row)
+        self._intake.preparation.prepare(station)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def apply(self, decision: Decision) -> None:
         """Send a decision's setpoints: what changed, and leases that must be renewed."""
@@ -82,8 +201,16 @@ class Csms:
                 return
         station.generation += 1
         mine = station.generation
-        session = Session("csms", version, self._new_id, boot_state="accepted" if station.booted else "unbooted")
-        conversation = Conversation(session, link, self._clock, lambda call: self._intake.on_call(station, call))
+        shapes = SessionSettings(overrides=dialects.request_overrides(station.provision.dialect, version))
+        booted: BootState = "accepted" if station.booted else "unbooted"
+        session = Session("csms", version, self._new_id, shapes, booted)
+        conversation = Conversation(
+            session,
+            link,
+            self._clock,
+            lambda call: self._intake.on_call(station, call),
+            lambda message: self._intake.on_send(station, message),
+        )
         station.conversation, station.version = conversation, version
         self._forget_connection(station)
         self._intake.preparation.welcome(station)
@@ -100,10 +227,14 @@ class Csms:
         """Let every session notice what timed out."""
         while True:
             await self._clock.sleep(period_s)
-            for station in self.stations.values():
+            for place, station in enumerate(tuple(self.stations.values()), 1):
                 if station.conversation is not None:
-                    station.conversation.tick()
-                    station.act(self._clock.monotonic())
+                    if not station.conversation.is_idle:
+                        station.conversation.tick()
+                    if station.later:
+                        station.act(self._clock.monotonic())
+                if place % SLICE == 0:
+                    await asyncio.sleep(0)
 
     @property
     def online(self) -> int:

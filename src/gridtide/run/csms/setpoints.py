@@ -19,6 +19,8 @@ from gridtide.wire.ocpp.outgoing import Priority
 
 CHARGE_LEASE_S = 60.0
 """Charging limits end too, so that a dead controller leaves every vehicle at its fallback limit and not at its last one."""
+CONTROL_S = 2.0
+"""Time limit of a setpoint that travels as a vendor's message; others have it by their action."""
 LEASE_PROFILE_ID = 1000
 SAME_KW = 0.0005
 """Setpoints closer than this are the same."""
@@ -31,7 +33,7 @@ class SetpointSender:
     """Translates decisions into the stations' dialects; one slow station delays no other."""
 
     def __init__(self, table: EvseTable, board: EvidenceBoard, clock: Clock, lease_s: float, on_event: OnEvent) -> None:
-        self._table, self._board, self._clock, self._lease_s = table, board, clock, lease_s
+        self.table, self._board, self._clock, self._lease_s = table, board, clock, lease_s
         self._on_event = on_event
         self.sent = 0
 
@@ -43,9 +45,9 @@ class SetpointSender:
                 try:
                     self._serve(station, evse_id, row, float(decision.setpoint_kw[row]))
                 except LocalProtocolError as error:
-                    log.warning("setpoint_not_sent", row=self._table.ids[row], error=str(error))
+                    log.warning("setpoint_not_sent", row=self.table.ids[row], error=str(error))
                     if station.first(f"not sent {row}"):
-                        self._on_event("vehicle_not_following", self._table.ids[row], f"Setpoint not sent: {error}.")
+                        self._on_event("vehicle_not_following", self.table.ids[row], f"Setpoint not sent: {error}.")
                 except Exception as error:
                     failure = failure or error
         if failure is not None:
@@ -93,7 +95,7 @@ class SetpointSender:
         for call in translated.calls:
             conversation.post(
                 call.action, call.payload, done, priority=priority, replace_key=("setpoint", row, call.action),
-                expires_at_s=now_s + lease_s,
+                expires_at_s=now_s + lease_s, timeout_s=CONTROL_S if call.action == "DataTransfer" else None,
             )  # fmt: skip
         station.sent[row] = Sent(power_kw, now_s)
         station.failed.pop(row, None)
@@ -105,7 +107,7 @@ class SetpointSender:
         if is_final:
             station.refused.add(row)
         if station.first(f"denied {row}"):
-            self._on_event("discharge_denied", self._table.ids[row], text)
+            self._on_event("discharge_denied", self.table.ids[row], text)
 
     def dialect(self, station: Station, evse_id: int, row: int) -> StationDialect:
         """What is agreed with the station about one of its EVSEs."""
@@ -115,8 +117,9 @@ class SetpointSender:
             is_discharge_authorised=bool(self._board.may_discharge[row]),
             is_underlay_accepted=row in station.underneath,
             underlay_profile_id=evse_id,
-            underlay_kw=float(self._table.fallback_kw[row]),
+            underlay_kw=float(self.table.fallback_kw[row]),
             skew_s=station.skew_s,
+            template=station.provision.template,
         )
 
     def _outcome(self, station: Station, row: int, tried: Sent, outcome: CallAnswered | CallFailed) -> None:
@@ -127,7 +130,7 @@ class SetpointSender:
                 self._failed(station, row, tried)
             if outcome.reason == "timed_out" and station.first(f"not following {row}"):
                 text = f"The station did not answer to the setpoint of {tried.power_kw:.1f} kW in time."
-                self._on_event("vehicle_not_following", self._table.ids[row], text)
+                self._on_event("vehicle_not_following", self.table.ids[row], text)
             return
         accepted = isinstance(outcome, CallAnswered) and str(getattr(outcome.payload, "status", "")) == "Accepted"
         station.outcomes[row] = Outcome.APPLIED if accepted else Outcome.REFUSED
@@ -138,7 +141,7 @@ class SetpointSender:
             self._deny(station, row, "The station rejected the discharge profile.", is_final=True)
         elif station.first(f"not following {row}"):
             text = f"The station rejected the setpoint of {tried.power_kw:.1f} kW."
-            self._on_event("vehicle_not_following", self._table.ids[row], text)
+            self._on_event("vehicle_not_following", self.table.ids[row], text)
 
     def _failed(self, station: Station, row: int, tried: Sent) -> None:
         """What failed is not at the station; a newer setpoint on its way is not concerned."""

@@ -1,14 +1,21 @@
 """One station's live state, its provisioning, and what the CSMS remembers of it between connections."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from msgspec import Struct
 
 from gridtide.model.decision import Outcome
 from gridtide.run.conversation import Conversation
+from gridtide.wire.ocpp import dialects
 from gridtide.wire.ocpp.actions import Version
 from gridtide.wire.ocpp.dialects import Dialect
+from gridtide.wire.ocpp.dialects_vendor import DataTransferTemplate
 
+TOLD_KEPT = 1_024
+"""Matters of one connection that people are told of: a hostile station cannot make more."""
+ENDED_KEPT = 64
+"""Transactions of a station whose end is remembered; the store knows all."""
 OnEvent = Callable[[str, str, str], None]
 """(code, source, text) of something people should know."""
 
@@ -22,6 +29,8 @@ class Provision(Struct, frozen=True, kw_only=True):
     dialect: Dialect = "refuse"
     discharge_opt_in: bool = False
     """The operator's recorded consent to discharge over OCPP 2.0.1, which cannot negotiate it."""
+    template: DataTransferTemplate | None = None
+    """The vendor's message of the `data_transfer` dialect."""
 
 
 class DriverDefault(Struct, frozen=True):
@@ -30,6 +39,8 @@ class DriverDefault(Struct, frozen=True):
     departs_at_s: float
     """UTC epoch seconds."""
     energy_kwh: float
+    minimum_soc: float = 0.0
+    """Reached first and never used, where the charge is known."""
 
 
 class Sent(Struct, frozen=True):
@@ -55,6 +66,10 @@ class Station:
         """Rows whose vehicle asked for bidirectional transfer."""
         self.synced: set[int] = set()
         """Rows whose transaction has spoken on this connection."""
+        self.charge_only: set[int] = set()
+        """Rows whose driver's token must not discharge."""
+        self.ended: OrderedDict[str, None] = OrderedDict()
+        """The newest transactions that ended; nothing about them has an effect any more."""
         self.newest: dict[int, tuple[str, int]] = {}
         """Row -> transaction and sequence number of the newest event that had an effect; kept after the end."""
         self.sent: dict[int, Sent] = {}
@@ -65,6 +80,12 @@ class Station:
         self.connectors: dict[int, int] = {}
         """Row -> connector of its transaction, where told."""
         self.outcomes: dict[int, Outcome] = {}
+        self.statuses: dict[tuple[int, int], str] = {}
+        """(EVSE id, connector id) -> newest ConnectorStatus."""
+        self.about = b"{}"
+        """ChargingStation as its last BootNotification told it, JSON."""
+        self.connected_s: float | None = None
+        """Monotonic instant the present connection began, or None."""
         self.skew_s = 0.0
         self.tampered: set[int] = set()
         """Rows whose station told of tampering; no status message clears that."""
@@ -79,7 +100,7 @@ class Station:
 
     def first(self, what: str) -> bool:
         """True once per connection: whether people have not been told of `what` yet."""
-        if what in self._told:
+        if what in self._told or len(self._told) >= TOLD_KEPT:
             return False
         self._told.add(what)
         return True
@@ -92,6 +113,7 @@ class Station:
         self.sent.pop(row, None)
         self.failed.pop(row, None)
         self.bidirectional.discard(row)
+        self.charge_only.discard(row)
         self.refused.discard(row)
         self._told -= {f"denied {row}", f"not following {row}", f"not sent {row}"}
 
@@ -105,11 +127,19 @@ class Station:
         self.preparation += 1
         self._told &= {"slow_reports"}
 
+    def may_ever_discharge(self) -> bool:
+        """Whether the operator lets this station discharge at all."""
+        return self.provision.dialect != "refuse"
+
     def fits(self) -> bool:
         """Whether the provisioned dialect can discharge over the connection's OCPP version."""
-        if self.provision.dialect == "refuse":
-            return False
-        return self.version == ("2.0.1" if self.provision.dialect == "v201_negative_limit" else "2.1")
+        return dialects.fits(self.provision.dialect, self.version)
+
+    def note_ended(self, transaction_id: str) -> None:
+        """Remember that a transaction is over; of the newest only."""
+        self.ended[transaction_id] = None
+        while len(self.ended) > ENDED_KEPT:
+            self.ended.popitem(last=False)
 
     def act(self, now_s: float) -> None:
         """Do what is due at monotonic `now_s`."""

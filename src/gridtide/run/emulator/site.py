@@ -27,7 +27,10 @@ class EmulatedSite:
         *,
         period_s: float = 0.5,
         report_s: float = 1.0,
+        spread: bool = False,
     ) -> None:
+        """`spread`: each beat hears a part of the stations, so that a large fleet's reports come evenly."""
+        self._spread = spread
         self.here, self.plant, self.stations = here, plant, stations
         self._clock, self._period_s, self._report_every = clock, period_s, max(1, round(report_s / period_s))
         self._beats = 0
@@ -66,14 +69,16 @@ class EmulatedSite:
             row = self.here.arrivals[index].row
             if row in self.stations:
                 self.stations[row].plug(self._car(row))
-        if self._beats % self._report_every == 0:
-            self._report()
+        if self._spread:
+            self._report({row: s for row, s in self.stations.items() if (row - self._beats) % self._report_every == 0})
+        elif self._beats % self._report_every == 0:
+            self._report(self.stations)
 
-    def _report(self) -> None:
+    def _report(self, stations: Mapping[int, EmulatedStation]) -> None:
         if self.sample is None:
             return
         reported = twin.fleet_sample(self.here, self.plant, self.sample.power_kw)
-        for row, station in self.stations.items():
+        for row, station in stations.items():
             station.tick()
             if self.plant.occupant[row] >= 0:
                 net = float(self.plant.taken_kwh[row])

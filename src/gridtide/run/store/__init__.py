@@ -24,12 +24,16 @@ from gridtide.run.store.rows import (
     AuditCheck,
     AuditEntry,
     EventType,
+    JournalEntry,
     OpenTransaction,
+    RegistryEntry,
+    StationRecord,
     StoredEvent,
     StoreError,
     StoreHealth,
     StoreRangeError,
     TransactionEvent,
+    TransactionHead,
     check_at,
     check_blob,
     check_text,
@@ -60,6 +64,14 @@ class Store(Protocol):
 
     async def add_transaction_event(self, event: TransactionEvent) -> bool:
         """Committed; False if station, transaction and sequence number were there before (nothing changed)."""
+
+    def post_transaction_event(
+        self, event: TransactionEvent, done: Callable[[bool | None, Exception | None], None]
+    ) -> None:
+        """`add_transaction_event` without a task: `done` gets its result or its error, on this loop, after the commit.
+
+        Raises StoreRangeError and, when nothing can be taken, StoreError.
+        """
 
     async def add_event(self, event: StoredEvent) -> int:
         """Committed; the id of the row, which is an older one if the same code and source is still unseen."""
@@ -114,6 +126,48 @@ class Store(Protocol):
         self, series: str, start_s: float, end_s: float, limit: int = TELEMETRY_READ_LIMIT
     ) -> list[tuple[float, float]]:
         """(t_s, value) in [start_s, end_s), ascending; of more than `limit` the newest."""
+
+    async def put_entry(self, kind: str, key: str, value_json: bytes, actor: str, at_s: float) -> None:
+        """Register or replace an entry; committed together with an audit entry."""
+
+    async def remove_entry(self, kind: str, key: str, actor: str, at_s: float) -> bool:
+        """Remove an entry; committed with an audit entry. False if there is none."""
+
+    def registry(self, kind: str) -> tuple[RegistryEntry, ...]:
+        """All entries of a kind by key."""
+
+    async def put_records(
+        self, station_id: str, kind: str, rows: Mapping[str, bytes], at_s: float, *, is_whole: bool = False
+    ) -> None:
+        """Keep the latest JSON of each key of a station; `is_whole`: keys not given are forgotten. Committed."""
+
+    async def remove_records(self, station_id: str, kind: str, keys: tuple[str, ...] | None = None) -> int:
+        """Forget a station's records of a kind, or those of some keys; committed; how many went."""
+
+    def records(self, station_id: str, kind: str) -> tuple[StationRecord, ...]:
+        """A station's records of a kind by key."""
+
+    async def add_journal(self, station_id: str, kind: str, at_s: float, value_json: bytes) -> int:
+        """Add what a station told once; committed; of each kind and station the newest thousand are kept."""
+
+    def journal(
+        self, station_id: str | None = None, kind: str | None = None, limit: int = 100
+    ) -> tuple[JournalEntry, ...]:
+        """What stations told, newest first."""
+
+    def transactions(
+        self, start_s: float, end_s: float, station_id: str | None = None, limit: int = 1_000
+    ) -> tuple[TransactionHead, ...]:
+        """Transactions that began in [start_s, end_s), newest first."""
+
+    def owner_of_transaction(self, transaction_id: str, asking: str) -> str | None:
+        """The station that has a transaction of this id, `asking` itself before any other; or None."""
+
+    async def erase_token(self, id_token: str, actor: str, at_s: float) -> int:
+        """Make all transactions of a token anonymous; committed with an audit entry; how many events changed."""
+
+    async def forget_transactions(self, before_s: float) -> int:
+        """Delete ended transactions whose last event is older; committed; how many went."""
 
     def health(self) -> StoreHealth:
         """Queues and failures now."""
@@ -178,7 +232,10 @@ class SqliteStore(SqlStore):
         await asyncio.to_thread(self._writer.close().join)
 
     async def _write(self, write: Write[T]) -> T:
-        return await asyncio.wrap_future(self._writer.submit(write))
+        return await self._writer.written(write)
+
+    def _post(self, write: Write[T], done: Callable[[T | None, Exception | None], None]) -> None:
+        self._writer.put(write, done, asyncio.get_running_loop())
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         with self._reading:

@@ -1,11 +1,12 @@
 """The calls both stores share: check the values, then run the statements wherever the store at hand runs them."""
 
 import sqlite3
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from gridtide.run.store import sql as store_sql
+from gridtide.run.store.ledger import Ledger
 from gridtide.run.store.rows import (
     AuditCheck,
     AuditEntry,
@@ -29,7 +30,7 @@ TELEMETRY_READ_LIMIT: Final = 20_000
 """Points one telemetry read returns at most, unless told otherwise."""
 
 
-class SqlStore(ABC):
+class SqlStore(Ledger):
     """What `Store` promises, but for where statements run, queues and closing."""
 
     @abstractmethod
@@ -44,10 +45,21 @@ class SqlStore(ABC):
     def _put_rows(self, rows: list[store_sql.TelemetryRow], refused: int) -> None:
         """Take checked telemetry."""
 
+    @abstractmethod
+    def _post(self, write: Write[T], done: Callable[[T | None, Exception | None], None]) -> None:
+        """`_write` without a task: `done` gets the result or the error, on the running loop, after the commit."""
+
     async def add_transaction_event(self, event: TransactionEvent) -> bool:
         """See `Store`."""
         check_transaction_event(event)
-        return await self._write(lambda connection: store_sql.add_transaction_event(connection, event))
+        return await self._write(store_sql.AddTransactionEvent(event))
+
+    def post_transaction_event(
+        self, event: TransactionEvent, done: Callable[[bool | None, Exception | None], None]
+    ) -> None:
+        """See `Store`."""
+        check_transaction_event(event)
+        self._post(store_sql.AddTransactionEvent(event), done)
 
     async def add_event(self, event: StoredEvent) -> int:
         """See `Store`."""

@@ -41,6 +41,17 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE UNIQUE INDEX events_unseen ON events (code, source) WHERE seen = 0",
         "CREATE TABLE states (name TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT",
     ),
+    (
+        """CREATE TABLE registry (kind TEXT NOT NULL, key TEXT NOT NULL, value_json TEXT NOT NULL, changed_s REAL NOT NULL,
+           "by" TEXT NOT NULL, PRIMARY KEY (kind, key)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE records (station_id TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, at_s REAL NOT NULL,
+           value_json TEXT NOT NULL, PRIMARY KEY (station_id, kind, key)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE journal (id INTEGER PRIMARY KEY AUTOINCREMENT, station_id TEXT NOT NULL, kind TEXT NOT NULL,
+           at_s REAL NOT NULL, value_json TEXT NOT NULL) STRICT""",
+        "CREATE INDEX journal_by_station ON journal (station_id, kind, id)",
+        "CREATE INDEX transactions_by_id ON transaction_heads (transaction_id)",
+        "CREATE INDEX transactions_by_start ON transaction_heads (started_s)",
+    ),
 )
 """Statements that lead from schema version n to n + 1; only ever append."""
 

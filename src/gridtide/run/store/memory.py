@@ -60,6 +60,14 @@ class MemoryStore(SqlStore):
     async def _write(self, write: Write[T]) -> T:
         return self._commit(write)
 
+    def _post(self, write: Write[T], done: Callable[[T | None, Exception | None], None]) -> None:
+        try:
+            result = self._commit(write)
+        except Exception as error:
+            done(None, error)
+        else:
+            done(result, None)
+
     def _commit(self, write: Write[T]) -> T:
         if self._closed:
             raise StoreError("the store is closed")

@@ -24,6 +24,7 @@ TEXT_LIMIT: Final = 4_096
 """Characters of a title or sentence."""
 BLOB_LIMIT: Final = 1_000_000
 """Bytes of a JSON value or a state snapshot."""
+_syntax: Final = msgspec.json.Decoder(msgspec.Raw)
 FIRST_HASH: Final = "0" * 64
 """What stands before the first audit entry."""
 
@@ -103,6 +104,42 @@ class OpenTransaction(Struct, frozen=True, kw_only=True):
     events: int
 
 
+class TransactionHead(OpenTransaction, frozen=True, kw_only=True):
+    """A transaction in short."""
+
+    ended: bool
+
+
+class RegistryEntry(Struct, frozen=True, kw_only=True):
+    """Something people registered here: a station, a token."""
+
+    kind: str
+    key: str
+    value_json: bytes
+    changed_s: float
+    by: str
+
+
+class StationRecord(Struct, frozen=True, kw_only=True):
+    """The latest a station told under one key."""
+
+    station_id: str
+    kind: str
+    key: str
+    at_s: float
+    value_json: bytes
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True):
+    """One thing a station told, in the order of arrival."""
+
+    id: int
+    station_id: str
+    kind: str
+    at_s: float
+    value_json: bytes
+
+
 class StoreHealth(Struct, frozen=True, kw_only=True):
     """How the store is doing, for the page and the metrics."""
 
@@ -150,7 +187,7 @@ def check_text(value: str, field: str, limit: int = NAME_LIMIT, empty: bool = Fa
         raise StoreRangeError(f"{field} is empty: give a text")
     if len(value) > limit:
         raise StoreRangeError(f"{field} has {len(value)} characters ({value[:20]!r}...): give at most {limit}")
-    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+    if "\0" in value or (not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)):
         raise StoreRangeError(f"{field} is {value!r}: give text without NUL and lone surrogates")
     return value
 
@@ -169,6 +206,15 @@ def check_json(value: bytes, field: str) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreRangeError(f"{field} is {value[:40]!r}: give one JSON document ({error})") from error
     return value.decode()
+
+
+def _check_payload(value: bytes) -> None:
+    """A payload that the session has decoded and found valid: its syntax is looked at, not its values again."""
+    try:
+        _syntax.decode(check_blob(value, "payload_json"))
+        value.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreRangeError(f"payload_json is {value[:40]!r}: give one JSON document ({error})") from error
 
 
 def check_event(event: StoredEvent) -> StoredEvent:
@@ -192,7 +238,7 @@ def check_transaction_event(event: TransactionEvent) -> TransactionEvent:
     check_text(event.transaction_id, "transaction_id")
     check_count(event.seq_no, "seq_no")
     check_at(event.at_s)
-    check_json(event.payload_json, "payload_json")
+    _check_payload(event.payload_json)
     if event.evse_id is not None:
         check_count(event.evse_id, "evse_id")
     if event.event_type not in ("Started", "Updated", "Ended"):

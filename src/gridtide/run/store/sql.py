@@ -4,7 +4,8 @@ Writers run inside a transaction of the caller's; every value is a bound paramet
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -29,13 +30,15 @@ ON CONFLICT (code, source) WHERE seen = 0 DO UPDATE SET at_s = max(at_s, exclude
 RETURNING id"""
 _INSERT_TRANSACTION: Final = """
 INSERT INTO transactions (station_id, transaction_id, seq_no, event_type, at_s, evse_id, payload_json)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station_id, transaction_id, seq_no) DO NOTHING"""
+VALUES {rows} ON CONFLICT (station_id, transaction_id, seq_no) DO NOTHING"""
+_EVENT_ROW: Final = "(?, ?, ?, ?, ?, ?, ?)"
 _UPSERT_HEAD: Final = """
 INSERT INTO transaction_heads
-  (station_id, transaction_id, evse_id, started_s, last_s, last_seq_no, events, ended) VALUES (?, ?, ?, ?, ?, ?, 1, ?)
+  (station_id, transaction_id, evse_id, started_s, last_s, last_seq_no, events, ended) VALUES {rows}
 ON CONFLICT (station_id, transaction_id) DO UPDATE SET evse_id = coalesce(excluded.evse_id, evse_id),
   started_s = min(started_s, excluded.started_s), last_s = max(last_s, excluded.last_s),
   last_seq_no = max(last_seq_no, excluded.last_seq_no), events = events + 1, ended = max(ended, excluded.ended)"""
+_HEAD_ROW: Final = "(?, ?, ?, ?, ?, ?, 1, ?)"
 _PUT_TELEMETRY: Final = """
 INSERT OR REPLACE INTO telemetry (series, t_s, value) SELECT id, ?, ? FROM series WHERE name = ?"""
 _AUDIT_COLUMNS: Final = "id, at_s, actor, action, detail_json, prev_hash, hash"
@@ -72,15 +75,64 @@ def read_events(connection: sqlite3.Connection, limit: int) -> tuple[StoredEvent
     return tuple(msgspec.convert(dict(zip(names, row, strict=True)), StoredEvent, strict=False) for row in rows)
 
 
+class AddTransactionEvent:
+    """The write of one transaction event, which the writer may join with its neighbours'."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: TransactionEvent) -> None:
+        self.event = event
+
+    def __call__(self, connection: sqlite3.Connection) -> bool:
+        return add_transaction_event(connection, self.event)
+
+
 def add_transaction_event(connection: sqlite3.Connection, event: TransactionEvent) -> bool:
     """Add a transaction event once; False if station, transaction and sequence number are there already."""
-    key = (event.station_id, event.transaction_id)
-    values = (*key, event.seq_no, event.event_type, event.at_s, event.evse_id, event.payload_json.decode())
-    if connection.execute(_INSERT_TRANSACTION, values).rowcount == 0:
+    if connection.execute(_insert(1), _event_row(event)).rowcount == 0:
         return False
-    head = (*key, event.evse_id, event.at_s, event.at_s, event.seq_no, int(event.event_type == "Ended"))
-    connection.execute(_UPSERT_HEAD, head)
+    connection.execute(_upsert(1), _head_row(event))
     return True
+
+
+class KnownEventError(Exception):
+    """One of several events was there already, or must not be stored."""
+
+
+def add_new_transaction_events(connection: sqlite3.Connection, events: Sequence[TransactionEvent]) -> None:
+    """Add events with two statements; raises KnownEventError if one was there already or fails: the caller must then undo all."""
+    try:
+        added = connection.execute(_insert(len(events)), [value for event in events for value in _event_row(event)])
+        if added.rowcount < len(events):
+            raise KnownEventError
+        connection.execute(_upsert(len(events)), [value for event in events for value in _head_row(event)])
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, ValueError, OverflowError) as error:
+        raise KnownEventError from error
+
+
+@cache
+def _insert(rows: int) -> str:
+    return _INSERT_TRANSACTION.format(rows=", ".join([_EVENT_ROW] * rows))
+
+
+@cache
+def _upsert(rows: int) -> str:
+    return _UPSERT_HEAD.format(rows=", ".join([_HEAD_ROW] * rows))
+
+
+def _event_row(event: TransactionEvent) -> tuple[object, ...]:
+    return (
+        *(event.station_id, event.transaction_id, event.seq_no, event.event_type, event.at_s, event.evse_id),
+        event.payload_json.decode(),
+    )  # fmt: skip
+
+
+def _head_row(event: TransactionEvent) -> tuple[object, ...]:
+    is_ended = int(event.event_type == "Ended")
+    return (
+        *(event.station_id, event.transaction_id, event.evse_id, event.at_s, event.at_s, event.seq_no),
+        is_ended,
+    )  # fmt: skip
 
 
 def read_transaction(connection: sqlite3.Connection, station_id: str, transaction_id: str) -> list[TransactionEvent]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from gridtide.model.bounds import unbounded
 from gridtide.wire.modbus.presets import PRESETS, SUNSPEC_ADDRESS, SUNSPEC_MODELS, sunspec
 from gridtide.wire.modbus.registers import Register, RegisterMap, RegisterMapError
 
@@ -23,6 +24,8 @@ def map_from_table(table: Mapping[str, object]) -> RegisterMap:
     `sign = -1` turns power and reactive power of a meter that is wired or counts the other way round. Raises
     `RegisterMapError` with every problem.
     """
+    if text := unbounded(table):
+        raise RegisterMapError([f"meter {text}"])
     problems: list[str] = []
     known = _preset(table, problems)
     rows = table.get("register", [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from gridtide.wire.ocpp import codec
@@ -33,12 +35,19 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Actions answered at all; None: all of the version. Others get NotImplemented."""
     switched_off: frozenset[str] = frozenset()
     """Known actions that the operator switched off: NotSupported."""
+    overrides: Mapping[str, Version] = {}
+    """Action -> version whose request type this peer speaks instead of its own (dialect `v201_hybrid`); answers keep theirs."""
+
+    def shape_to_send(self, version: Version, action: str, payload: WireStruct) -> Version:
+        """The version whose type a request of ours has; the connection's own unless an override admits the other."""
+        other = self.overrides.get(action, version)
+        return other if other != version and type(payload) is codec.payload_type(other, action, "request") else version
 
 
 def admitted_payload(
-    frame: Call | Send, version: Version, settings: SessionSettings, gate: BootGate | None, now_s: float
+    frame: Call | Send, raw: bytes, version: Version, settings: SessionSettings, gate: BootGate | None, now_s: float
 ) -> WireStruct:
-    """The decoded payload of a message that version, direction, settings and boot state allow.
+    """The decoded payload of a message that version, direction, settings and boot state allow; `raw` is its JSON.
 
     `gate` is the station's boot gate when we are the CSMS, None when we are the station. Raises RemoteProtocolError.
     """
@@ -55,15 +64,15 @@ def admitted_payload(
     reason = gate.refusal(action, now_s) if gate else None
     if reason is not None:
         raise RemoteProtocolError("SecurityError", reason, message_id)
-    return decode_payload(version, action, "request", frame)
+    return decode_payload(settings.overrides.get(action, version), action, "request", frame, raw)
 
 
 def decode_payload(
-    version: Version, action: str, direction: codec.Direction, frame: Call | CallResult | Send
+    version: Version, action: str, direction: codec.Direction, frame: Call | CallResult | Send, raw: bytes
 ) -> WireStruct:
-    """`codec.decode` with the frame's id and the right kind of answer on a defect; raises RemoteProtocolError."""
+    """`codec.decode` of the payload `raw`, with the frame's id and the right kind of answer; raises RemoteProtocolError."""
     try:
-        return codec.decode(version, action, direction, frame.payload)
+        return codec.decode(version, action, direction, raw)
     except RemoteProtocolError as defect:
         answer: Answer = "call_error" if isinstance(frame, Call) else "none"
         if isinstance(frame, CallResult):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from hashlib import blake2b
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -14,16 +13,20 @@ MAX_CACHE_BYTES: Final = 1024 * 1024
 Seen: TypeAlias = Literal["new", "open", "answered", "other_payload"]
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     action: str
-    digest: bytes
+    digest: int
     received_at_s: float
     frame: bytes = b""
 
 
-def payload_digest(call: Call) -> bytes:
-    """Digest of action and payload bytes as received."""
-    return blake2b(call.action.encode() + b"\0" + bytes(call.payload), digest_size=16).digest()
+def payload_digest(action: str, raw: bytes) -> int:
+    """Digest of action and payload bytes as received, for this process only.
+
+    Python's keyed hash is enough: whoever could make two messages of one connection collide, against a key it does not
+    know, would be given its own earlier answer.
+    """
+    return hash((action, raw))
 
 
 class AnswerCache:
@@ -36,25 +39,28 @@ class AnswerCache:
         self._open: dict[str, _Entry] = {}
         self._answered: OrderedDict[str, _Entry] = OrderedDict()
         self._bytes = 0
+        self._oldest_until_s = 0.0
+        """Until when the oldest answer is kept; not later than that where the oldest has gone."""
 
     @property
     def open_count(self) -> int:
         """Calls of the peer that wait for our answer."""
         return len(self._open)
 
-    def look_up(self, call: Call, now_s: float) -> Seen:
-        """What is known of this id and payload at `now_s`."""
-        self._forget(now_s)
+    def look_up(self, call: Call, raw: bytes, now_s: float) -> Seen:
+        """What is known of this id and payload `raw` at `now_s`."""
+        if now_s >= self._oldest_until_s:
+            self._forget(now_s)
         entry = self._open.get(call.id) or self._answered.get(call.id)
         if entry is None:
             return "new"
-        if entry.digest != payload_digest(call):
+        if entry.digest != payload_digest(call.action, raw):
             return "other_payload"
         return "answered" if entry.frame else "open"
 
-    def open(self, call: Call, now_s: float) -> None:
-        """Note that `call` will be answered later."""
-        self._open[call.id] = _Entry(call.action, payload_digest(call), now_s)
+    def open(self, call: Call, raw: bytes, now_s: float) -> None:
+        """Note that `call` with payload `raw` will be answered later."""
+        self._open[call.id] = _Entry(call.action, payload_digest(call.action, raw), now_s)
 
     def open_action(self, message_id: str) -> str | None:
         """Action of an open call, or None when there is none with this id."""
@@ -65,6 +71,8 @@ class AnswerCache:
         """Keep the answer `frame` of an open call; raises KeyError when it is not open."""
         entry = self._open.pop(message_id)
         entry.frame = frame
+        if not self._answered:
+            self._oldest_until_s = entry.received_at_s + self._max_age_s
         self._answered[message_id] = entry
         self._bytes += len(frame)
         while len(self._answered) > self._max_ids or (self._bytes > MAX_CACHE_BYTES and len(self._answered) > 1):
@@ -88,6 +96,7 @@ class AnswerCache:
         while self._answered:
             oldest = next(iter(self._answered.values()))
             if now_s - oldest.received_at_s < self._max_age_s:
+                self._oldest_until_s = oldest.received_at_s + self._max_age_s
                 return
             self._drop_oldest()
 

@@ -2,38 +2,82 @@
 
 A discharge is a lease: a schedule of `duration` = lease with `validTo` at its end, on 2.1 also invalid as soon as the
 station is offline. Underneath lies a TxDefaultProfile without expiry that never discharges; no lease goes out before it
-was accepted. Watts, wire signs and profile shapes stay in this file.
+was accepted. Watts, wire signs and profile shapes stay in `dialects_shapes` and, for a vendor's own message, in
+`dialects_vendor`.
 """
 
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from gridtide.wire.ocpp.actions import Version
+from gridtide.wire.ocpp.dialects_shapes import (
+    LEASE_STACK_LEVEL,
+    UNDERLAY_STACK_LEVEL,
+    Setpoint,
+    WireCall,
+    dynamic_calls,
+    v21_call,
+    v21_underlay,
+    v201_call,
+    v201_underlay,
+)
+from gridtide.wire.ocpp.dialects_vendor import DataTransferTemplate, filled
 from gridtide.wire.ocpp.errors import LocalProtocolError
 from gridtide.wire.ocpp.generated import v21, v201
-from gridtide.wire.ocpp.structs import WireStruct
 
-Dialect: TypeAlias = Literal["refuse", "v21_setpoint", "v21_dynamic", "v201_negative_limit"]
+__all__ = [
+    "HYBRID_OVERRIDES",
+    "LEASE_STACK_LEVEL",
+    "UNDERLAY_STACK_LEVEL",
+    "Denial",
+    "Dialect",
+    "Setpoint",
+    "StationDialect",
+    "Translation",
+    "WireCall",
+    "fits",
+    "request_overrides",
+    "translate",
+    "underlay_call",
+]
+
+Dialect: TypeAlias = Literal[
+    "refuse", "v21_setpoint", "v21_dynamic", "v201_negative_limit", "v201_hybrid", "data_transfer"
+]
 Denial: TypeAlias = Literal[
     "discharge denied by dialect",
     "discharge not authorised",
     "dialect does not fit the OCPP version",
     "no transaction",
     "station clock is off",
+    "dialect has no template",
 ]
 
-LEASE_STACK_LEVEL: Final = 9
-UNDERLAY_STACK_LEVEL: Final = 0
-_VERSION_OF: Final[dict[Dialect, Version]] = {
-    "v21_setpoint": "2.1",
-    "v21_dynamic": "2.1",
-    "v201_negative_limit": "2.0.1",
+HYBRID_OVERRIDES: Final[Mapping[str, Version]] = {"NotifyEVChargingNeeds": "2.1", "SetChargingProfile": "2.1"}
+"""Requests that a `v201_hybrid` station speaks in the shape of another version; their answers keep the connection's."""
+_VERSIONS_OF: Final[dict[Dialect, frozenset[Version]]] = {
+    "refuse": frozenset(),
+    "v21_setpoint": frozenset({"2.1"}),
+    "v21_dynamic": frozenset({"2.1"}),
+    "v201_negative_limit": frozenset({"2.0.1"}),
+    "v201_hybrid": frozenset({"2.0.1"}),
+    "data_transfer": frozenset({"2.0.1", "2.1"}),
 }
+
+
+def fits(dialect: Dialect, version: Version) -> bool:
+    """Whether `dialect` can discharge over a connection of `version`; `refuse` never can."""
+    return version in _VERSIONS_OF[dialect]
+
+
+def request_overrides(dialect: Dialect, version: Version) -> Mapping[str, Version]:
+    """Action -> version whose request type replaces the connection's own, for a session with this station."""
+    return HYBRID_OVERRIDES if dialect == "v201_hybrid" and version == "2.0.1" else {}
 
 
 class StationDialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,31 +94,8 @@ class StationDialect(msgspec.Struct, frozen=True, kw_only=True):
     """Charging limit that holds when no lease does; >= 0."""
     skew_s: float = 0.0
     """Station clock minus ours, from message timestamps."""
-
-
-class Setpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One setpoint for one EVSE. Power: + charging, - discharging."""
-
-    power_kw: float
-    lease_s: int
-    now: datetime
-    """Aware instant at which the lease starts."""
-    evse_id: int
-    profile_id: int
-    transaction_id: str | None = None
-    charge_bound_kw: float | None = None
-    """`v21_dynamic`: largest charging power the profile admits (>= 0); None: `power_kw` itself bounds it."""
-    discharge_bound_kw: float | None = None
-    """`v21_dynamic`: lowest power the profile admits (<= 0); None: `power_kw` itself bounds it."""
-    renews_lease: bool = True
-    """`v21_dynamic`: False sends only UpdateDynamicSchedule within the running lease."""
-
-
-class WireCall(msgspec.Struct, frozen=True):
-    """A call to send."""
-
-    action: str
-    payload: WireStruct
+    template: DataTransferTemplate | None = None
+    """`data_transfer`: the vendor's message."""
 
 
 class Translation(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +120,10 @@ def translate(setpoint: Setpoint, station: StationDialect) -> Translation:
         if not station.is_underlay_accepted:
             return Translation(calls=(underlay_call(station, setpoint.evse_id),))
     if _may_go_dynamic(setpoint, station):
-        return Translation(calls=_dynamic_calls(setpoint))
-    if station.version == "2.1":
-        return Translation(calls=(_v21_call(setpoint),))
-    return Translation(calls=(_v201_call(setpoint),))
+        return Translation(calls=dynamic_calls(setpoint))
+    if station.dialect == "data_transfer" and station.template is not None:
+        return Translation(calls=_vendor_calls(setpoint, station, station.template))
+    return Translation(calls=(_profile_call(setpoint, station),))
 
 
 def underlay_call(station: StationDialect, evse_id: int) -> WireCall:
@@ -112,28 +133,8 @@ def underlay_call(station: StationDialect, evse_id: int) -> WireCall:
     """
     if not (math.isfinite(station.underlay_kw) and station.underlay_kw >= 0.0):
         raise LocalProtocolError(f"underlay_kw is {station.underlay_kw}: give a charging limit of 0 kW or more")
-    limit_w = _watts(station.underlay_kw)
-    if station.version == "2.1":
-        period = v21.ChargingSchedulePeriodType(startPeriod=0, operationMode="ChargingOnly", limit=limit_w)
-        schedule = v21.ChargingScheduleType(id=1, chargingRateUnit="W", chargingSchedulePeriod=(period,))
-        profile = v21.ChargingProfileType(
-            id=station.underlay_profile_id,
-            stackLevel=UNDERLAY_STACK_LEVEL,
-            chargingProfilePurpose="TxDefaultProfile",
-            chargingProfileKind="Relative",
-            chargingSchedule=(schedule,),
-        )
-        return WireCall("SetChargingProfile", v21.SetChargingProfileRequest(evseId=evse_id, chargingProfile=profile))
-    old_period = v201.ChargingSchedulePeriodType(startPeriod=0, limit=limit_w)
-    old_schedule = v201.ChargingScheduleType(id=1, chargingRateUnit="W", chargingSchedulePeriod=(old_period,))
-    old_profile = v201.ChargingProfileType(
-        id=station.underlay_profile_id,
-        stackLevel=UNDERLAY_STACK_LEVEL,
-        chargingProfilePurpose="TxDefaultProfile",
-        chargingProfileKind="Relative",
-        chargingSchedule=(old_schedule,),
-    )
-    return WireCall("SetChargingProfile", v201.SetChargingProfileRequest(evseId=evse_id, chargingProfile=old_profile))
+    shape = v21_underlay if _takes_21_profiles(station) else v201_underlay
+    return shape(evse_id, station.underlay_profile_id, station.underlay_kw)
 
 
 def _check(setpoint: Setpoint) -> None:
@@ -149,8 +150,10 @@ def _check(setpoint: Setpoint) -> None:
 def _denial(setpoint: Setpoint, station: StationDialect) -> Denial | None:
     if station.dialect == "refuse":
         return "discharge denied by dialect"
-    if _VERSION_OF[station.dialect] != station.version:
+    if not fits(station.dialect, station.version):
         return "dialect does not fit the OCPP version"
+    if station.dialect == "data_transfer" and station.template is None:
+        return "dialect has no template"
     if not station.is_discharge_authorised:
         return "discharge not authorised"
     if setpoint.transaction_id is None:
@@ -166,95 +169,27 @@ def _may_go_dynamic(setpoint: Setpoint, station: StationDialect) -> bool:
     return is_dynamic and _denial(setpoint, station) is None
 
 
-def _watts(power_kw: float) -> float:
-    """kW to W on the wire, to the milliwatt, without a negative zero."""
-    return round(power_kw * 1000.0, 3) + 0.0
+def _takes_21_profiles(station: StationDialect) -> bool:
+    overridden = request_overrides(station.dialect, station.version)
+    return overridden.get("SetChargingProfile", station.version) == "2.1"
 
 
-def _lease_end(setpoint: Setpoint) -> datetime:
-    return setpoint.now + timedelta(seconds=setpoint.lease_s)
+def _profile_call(setpoint: Setpoint, station: StationDialect) -> WireCall:
+    return v21_call(setpoint) if _takes_21_profiles(station) else v201_call(setpoint)
 
 
-def _purpose(setpoint: Setpoint) -> Literal["TxProfile", "TxDefaultProfile"]:
-    """A charging limit without a transaction can only be a default profile; it expires all the same."""
-    return "TxProfile" if setpoint.transaction_id is not None else "TxDefaultProfile"
+def _vendor_calls(setpoint: Setpoint, station: StationDialect, template: DataTransferTemplate) -> tuple[WireCall, ...]:
+    """The vendor's message; with zero and charging also a limit, for it alone reaches a station that forgot the vendor's.
 
-
-def _v21_period(setpoint: Setpoint) -> v21.ChargingSchedulePeriodType:
-    power_w = _watts(setpoint.power_kw)
-    if power_w >= 0.0:
-        return v21.ChargingSchedulePeriodType(startPeriod=0, operationMode="ChargingOnly", limit=power_w)
-    return v21.ChargingSchedulePeriodType(
-        startPeriod=0, operationMode="CentralSetpoint", setpoint=power_w, dischargeLimit=power_w, limit=0.0
+    The vendor's message goes first and always: zero ends a discharge also when discharging is not authorised any more.
+    """
+    kind = v21.DataTransferRequest if station.version == "2.1" else v201.DataTransferRequest
+    data = filled(
+        template,
+        power_kw=setpoint.power_kw,
+        lease_s=setpoint.lease_s,
+        evse_id=setpoint.evse_id,
+        transaction_id=setpoint.transaction_id,
     )
-
-
-def _v21_call(setpoint: Setpoint) -> WireCall:
-    schedule = v21.ChargingScheduleType(
-        id=1,
-        startSchedule=setpoint.now,
-        duration=setpoint.lease_s,
-        chargingRateUnit="W",
-        chargingSchedulePeriod=(_v21_period(setpoint),),
-    )
-    return _v21_set(setpoint, "Absolute", schedule)
-
-
-def _v21_set(setpoint: Setpoint, kind: Literal["Absolute", "Dynamic"], schedule: v21.ChargingScheduleType) -> WireCall:
-    profile = v21.ChargingProfileType(
-        id=setpoint.profile_id,
-        stackLevel=LEASE_STACK_LEVEL,
-        chargingProfilePurpose=_purpose(setpoint),
-        chargingProfileKind=kind,
-        transactionId=setpoint.transaction_id,
-        validTo=_lease_end(setpoint),
-        maxOfflineDuration=0,
-        invalidAfterOfflineDuration=True,
-        chargingSchedule=(schedule,),
-    )
-    request = v21.SetChargingProfileRequest(evseId=setpoint.evse_id, chargingProfile=profile)
-    return WireCall("SetChargingProfile", request)
-
-
-def _dynamic_calls(setpoint: Setpoint) -> tuple[WireCall, ...]:
-    """A Dynamic profile that expires (UpdateDynamicSchedule carries no expiry), then the update itself."""
-    power_w = _watts(setpoint.power_kw)
-    discharge_w = min(power_w, _watts(setpoint.discharge_bound_kw or 0.0), 0.0)
-    charge_w = max(power_w, _watts(setpoint.charge_bound_kw or 0.0), 0.0)
-    update = v21.ChargingScheduleUpdateType(setpoint=power_w)
-    if not setpoint.renews_lease and (setpoint.charge_bound_kw is None or setpoint.discharge_bound_kw is None):
-        update = v21.ChargingScheduleUpdateType(setpoint=power_w, limit=charge_w, dischargeLimit=discharge_w)
-    request = v21.UpdateDynamicScheduleRequest(chargingProfileId=setpoint.profile_id, scheduleUpdate=update)
-    call = WireCall("UpdateDynamicSchedule", request)
-    if not setpoint.renews_lease:
-        return (call,)
-    period = v21.ChargingSchedulePeriodType(
-        startPeriod=0, operationMode="CentralSetpoint", setpoint=power_w, dischargeLimit=discharge_w, limit=charge_w
-    )
-    schedule = v21.ChargingScheduleType(
-        id=1, duration=setpoint.lease_s, chargingRateUnit="W", chargingSchedulePeriod=(period,)
-    )
-    return (_v21_set(setpoint, "Dynamic", schedule), call)
-
-
-def _v201_call(setpoint: Setpoint) -> WireCall:
-    """2.0.1 has one number: a negative limit is the old form of a discharge, here and nowhere else."""
-    period = v201.ChargingSchedulePeriodType(startPeriod=0, limit=_watts(setpoint.power_kw))
-    schedule = v201.ChargingScheduleType(
-        id=1,
-        startSchedule=setpoint.now,
-        duration=setpoint.lease_s,
-        chargingRateUnit="W",
-        chargingSchedulePeriod=(period,),
-    )
-    profile = v201.ChargingProfileType(
-        id=setpoint.profile_id,
-        stackLevel=LEASE_STACK_LEVEL,
-        chargingProfilePurpose=_purpose(setpoint),
-        chargingProfileKind="Absolute",
-        transactionId=setpoint.transaction_id,
-        validTo=_lease_end(setpoint),
-        chargingSchedule=(schedule,),
-    )
-    request = v201.SetChargingProfileRequest(evseId=setpoint.evse_id, chargingProfile=profile)
-    return WireCall("SetChargingProfile", request)
+    message = WireCall("DataTransfer", kind(vendorId=template.vendor_id, messageId=template.message_id, data=data))
+    return (message,) if setpoint.power_kw < 0.0 else (message, _profile_call(setpoint, station))

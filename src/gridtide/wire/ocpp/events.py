@@ -14,13 +14,15 @@ FailureReason: TypeAlias = Literal[
 DropReason: TypeAlias = Literal["unsolicited", "duplicate_open", "duplicate_answered"]
 
 
-class CallReceived(msgspec.Struct, frozen=True, kw_only=True):
+class CallReceived(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The peer asks; answer with `Session.answer` or `Session.refuse` under this id, whenever ready."""
 
     id: str
     action: str
     payload: WireStruct
     received_at_s: float
+    raw: bytes = b""
+    """The payload's JSON as received and found valid; for records, so that nobody encodes it again."""
 
 
 class CallAnswered(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,6 +64,7 @@ class Send(msgspec.Struct, frozen=True, array_like=True, tag=6, forbid_unknown_f
 
 Frame: TypeAlias = Call | CallResult | CallError | CallResultError | Send
 
+_WITH_DETAILS: Final = (CallError, CallResultError)
 _decoder: Final = msgspec.json.Decoder(Frame)
 _parts_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _type_decoder: Final = msgspec.json.Decoder(int)
@@ -87,9 +88,12 @@ def nesting_exceeds(data: bytes, max_depth: int) -> bool:
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = b"".join(data.split(b'"')[::2]).translate(_PARENTHESES, _NO_BRACKET)
+    too_deep = b"(" * (max_depth + 1)
     for _ in range(max_depth):
         if not brackets:
             return False
+        if too_deep in brackets:
+            return True
         brackets = brackets.replace(b"()", b"")
     return bool(brackets)
 
@@ -103,7 +107,7 @@ def parse_frame(data: bytes, *, is_text: bool = True, max_bytes: int = MAX_FRAME
     _check_bytes(data, is_text, max_bytes)
     try:
         frame: Frame = _decoder.decode(data)
-        if isinstance(frame, CallError | CallResultError):
+        if isinstance(frame, _WITH_DETAILS):
             check_open_value(frame.details)
         elif memoryview(frame.payload)[0] != _OPEN_BRACE:
             raise _defect(data)

@@ -24,9 +24,26 @@ MeterValue: TypeAlias = v21.MeterValueType | v201.MeterValueType
 SampledValue: TypeAlias = v21.SampledValueType | v201.SampledValueType
 
 DEFAULT_MEASURAND: Final = "Energy.Active.Import.Register"
-_TO_KILO: Final = {"W": 1e-3, "kW": 1.0, "Wh": 1e-3, "kWh": 1.0}
-_POWER_UNITS: Final = ("W", "kW")
-_ENERGY_UNITS: Final = ("Wh", "kWh")
+_POWER: Final = {"W": 1e-3, "kW": 1.0}
+_ENERGY: Final = {"Wh": 1e-3, "kWh": 1.0}
+_UNITS: Final[dict[str, dict[str, float]]] = {
+    "Power.Active.Import": _POWER,
+    "Power.Active.Export": _POWER,
+    DEFAULT_MEASURAND: _ENERGY,
+    "Energy.Active.Export.Register": _ENERGY,
+    "SoC": {"Percent": 0.01, "%": 0.01},
+    "Voltage": {"V": 1.0},
+    "Current.Import": {"A": 1.0},
+    "Current.Export": {"A": 1.0},
+    "Frequency": {"Hz": 1.0},
+}
+"""What is read, in which units, as factors to ours; the first unit is meant where none is told."""
+_HEAT: Final = "Temperature"
+"""Whatever is told in degrees: 2.0.1 has no measurand for it."""
+_ANYWHERE: Final = ("SoC", _HEAT)
+"""Measured in the vehicle or the cabinet, and not by phase."""
+_MEANS: Final = ("Voltage", "Current.Import", "Current.Export", "Frequency")
+"""Where phases are told, their mean is taken; power and energy are summed."""
 _CELSIUS_UNITS: Final = ("Celsius", "Celcius", "degC")
 _LINE_PHASES: Final = ("L1", "L2", "L3", "L1-N", "L2-N", "L3-N")
 _MAX_EXPONENT: Final = 12
@@ -43,6 +60,11 @@ class MeterReading(msgspec.Struct, frozen=True, kw_only=True):
     energy_import_kwh: float | None = None
     energy_export_kwh: float | None = None
     temperature_c: float | None = None
+    voltage_v: float | None = None
+    """Mean of the phases told."""
+    current_a: float | None = None
+    """Mean of the phases told; + charging, - discharging."""
+    frequency_hz: float | None = None
 
 
 def read_meter_values(meter_values: Sequence[MeterValue]) -> MeterReading:
@@ -71,56 +93,59 @@ def meter_values(reading: MeterReading, version: Version) -> tuple[MeterValue, .
 
 
 def _reading_of(samples: Iterable[SampledValue]) -> dict[str, float | None]:
-    items = [sample for sample in samples if math.isfinite(sample.value)]
-    import_kw = _total(items, "Power.Active.Import", _POWER_UNITS)
-    export_kw = _total(items, "Power.Active.Export", _POWER_UNITS)
-    is_told = import_kw is not None or export_kw is not None
+    whole: dict[str, float] = {}
+    phases: dict[str, dict[str, float]] = {}
+    for sample in samples:
+        measurand, value = _told(sample)
+        if value is None or measurand in whole:
+            continue
+        if sample.phase is None or measurand in _ANYWHERE:
+            whole[measurand] = value
+        elif sample.phase in _LINE_PHASES:
+            phases.setdefault(measurand, {})[sample.phase] = value
+    for measurand, parts in phases.items():
+        total = sum(parts.values())
+        whole.setdefault(measurand, total / len(parts) if measurand in _MEANS else total)
     return {
-        "power_kw": (import_kw or 0.0) - (export_kw or 0.0) if is_told else None,
-        "soc": _soc(items),
-        "energy_import_kwh": _total(items, DEFAULT_MEASURAND, _ENERGY_UNITS),
-        "energy_export_kwh": _total(items, "Energy.Active.Export.Register", _ENERGY_UNITS),
-        "temperature_c": next((_scaled(s) for s in items if _unit(s) in _CELSIUS_UNITS), None),
+        "power_kw": _signed(whole, "Power.Active.Import", "Power.Active.Export"),
+        "soc": whole.get("SoC"),
+        "energy_import_kwh": whole.get(DEFAULT_MEASURAND),
+        "energy_export_kwh": whole.get("Energy.Active.Export.Register"),
+        "temperature_c": whole.get(_HEAT),
+        "voltage_v": whole.get("Voltage"),
+        "current_a": _signed(whole, "Current.Import", "Current.Export"),
+        "frequency_hz": whole.get("Frequency"),
     }
 
 
-def _unit(sample: SampledValue) -> str:
-    """The unit; left out it is Wh for energy, and by the measurand's nature W or Percent."""
-    unit = sample.unitOfMeasure.unit if sample.unitOfMeasure else None
-    if unit is not None:
-        return unit
+def _signed(whole: dict[str, float], inward: str, outward: str) -> float | None:
+    if inward not in whole and outward not in whole:
+        return None
+    return whole.get(inward, 0.0) - whole.get(outward, 0.0)
+
+
+def _told(sample: SampledValue) -> tuple[str, float | None]:
+    """Measurand and value in our units; None for what is not wanted, not possible or in a unit nobody knows.
+
+    A unit left out is the measurand's own: W, Wh, Percent, V, A, Hz.
+    """
     measurand = sample.measurand or DEFAULT_MEASURAND
-    if measurand.startswith("Power"):
-        return "W"
-    return "Percent" if measurand == "SoC" else "Wh"
-
-
-def _scaled(sample: SampledValue) -> float | None:
-    exponent = (sample.unitOfMeasure.multiplier if sample.unitOfMeasure else None) or 0
-    return sample.value * 10.0**exponent if abs(exponent) <= _MAX_EXPONENT else None
-
-
-def _total(samples: list[SampledValue], measurand: str, units: tuple[str, ...]) -> float | None:
-    """Overall value in kilo-units, or the sum of L1..L3, or None."""
-    phases: dict[str, float] = {}
-    for sample in samples:
-        value, unit = _scaled(sample), _unit(sample)
-        is_wanted = (sample.measurand or DEFAULT_MEASURAND) == measurand and sample.location in (None, "Outlet")
-        if not is_wanted or value is None or unit not in units:
-            continue
-        if sample.phase is None:
-            return value * _TO_KILO[unit]
-        if sample.phase in _LINE_PHASES:
-            phases[sample.phase] = value * _TO_KILO[unit]
-    return sum(phases.values()) if phases else None
-
-
-def _soc(samples: list[SampledValue]) -> float | None:
-    for sample in samples:
-        percent = _scaled(sample) if sample.measurand == "SoC" else None
-        if percent is not None and 0.0 <= percent <= 100.0 and _unit(sample) in ("Percent", "%"):
-            return percent / 100.0
-    return None
+    of = sample.unitOfMeasure
+    exponent = (of.multiplier if of is not None else None) or 0
+    if not math.isfinite(sample.value) or abs(exponent) > _MAX_EXPONENT:
+        return measurand, None
+    value = sample.value if exponent == 0 else sample.value * 10.0**exponent
+    unit = of.unit if of is not None else None
+    if unit in _CELSIUS_UNITS:
+        return _HEAT, value
+    units = _UNITS.get(measurand)
+    if units is None or (measurand not in _ANYWHERE and sample.location not in (None, "Outlet")):
+        return measurand, None
+    factor = units.get(unit) if unit is not None else next(iter(units.values()))
+    if factor is None:
+        return measurand, None
+    value *= factor
+    return measurand, None if measurand == "SoC" and not 0.0 <= value <= 1.0 else value
 
 
 def _samples(reading: MeterReading) -> list[ToldSample]:

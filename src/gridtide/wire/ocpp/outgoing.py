@@ -64,6 +64,11 @@ class OutgoingCalls:
         """Number of unsent calls."""
         return len(self._queue)
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is in flight and nothing waits: time and answers change nothing here."""
+        return self.in_flight is None and not self._queue
+
     def add(self, call: OutgoingCall, now_s: float) -> list[CallFailed]:
         """Queue `call`; returns the calls that had to give way. Raises QueueFull."""
         failures = self._replace(call)

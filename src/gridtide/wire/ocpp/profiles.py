@@ -1,12 +1,12 @@
 """Charging profiles as a station reads them: the power in force at an instant.
 
 The reverse of `dialects`, for emulated stations. Rules: per purpose the valid profile with the highest stack level;
-TxProfile over TxDefaultProfile; every other purpose only narrows the bounds (K01).
+PriorityCharging while it is switched on, else TxProfile, else TxDefaultProfile; the external constraints narrow that, local
+generation adds to it, and the station's maximum bounds all (K01).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
@@ -14,17 +14,25 @@ from typing import Final, TypeAlias
 import msgspec
 
 from gridtide.wire.ocpp.generated import v21, v201
+from gridtide.wire.ocpp.operation_modes import (
+    Period,
+    ProfilePower,
+    Surroundings,
+    Values,
+    period_power_kw,
+    with_setpoint,
+)
 
 ChargingProfile: TypeAlias = v21.ChargingProfileType | v201.ChargingProfileType
 Schedule: TypeAlias = v21.ChargingScheduleType | v201.ChargingScheduleType
-Period: TypeAlias = v21.ChargingSchedulePeriodType | v201.ChargingSchedulePeriodType
 
-DEFAULT_PHASES: Final = 3
-PHASE_VOLTAGE_V: Final = 230.0
-_RECURRENCE: Final = {"Daily": timedelta(days=1), "Weekly": timedelta(days=7)}
-_NARROWING: Final = (
-    "ChargingStationMaxProfile",
-    "ChargingStationExternalConstraints",
+LONGEST_S: Final = 10 * 365 * 86_400
+"""Ten years: what is said to last longer lasts so long, and every sum with an instant stays one."""
+RECURRENCE: Final = {"Daily": timedelta(days=1), "Weekly": timedelta(days=7)}
+_VALUES: Final = tuple(
+    f"{name}{phase}"
+    for name in ("limit", "dischargeLimit", "setpoint", "setpointReactive")
+    for phase in ("", "_L2", "_L3")
 )
 
 
@@ -37,6 +45,16 @@ class InstalledProfile(msgspec.Struct, frozen=True, kw_only=True):
     installed_at: datetime
     update: v21.ChargingScheduleUpdateType | None = None
     """Last UpdateDynamicSchedule for this profile."""
+    source: str = "CSO"
+    """Who set it (chargingLimitSource)."""
+    selected: int = 0
+    """Which of its schedules the vehicle chose; the first unless it tells another."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule in use."""
+        schedules = self.profile.chargingSchedule
+        return schedules[self.selected] if self.selected < len(schedules) else schedules[0]
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,35 +66,55 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     offline_since: datetime | None = None
     """When the station noticed that it lost the CSMS; None while connected."""
-
-
-class ProfilePower(msgspec.Struct, frozen=True, kw_only=True):
-    """What the profiles ask for. Power: + charging, - discharging; None: not limited."""
-
-    lower_kw: float
-    """Lowest power allowed, <= 0; 0 unless a profile allows discharge."""
-    upper_kw: float | None
-    setpoint_kw: float | None = None
-    """Power to follow, already inside the bounds; None: free within them."""
-    profile_id: int | None = None
+    is_priority: bool = False
+    """Priority charging is switched on (K21)."""
+    around: Surroundings = Surroundings()
 
 
 def profile_power_kw(installed: Iterable[InstalledProfile], running: Running) -> ProfilePower:
     """The power in force at `running.now` from the installed profiles; without any: charging is unlimited."""
     mine = [item for item in installed if item.evse_id in (0, running.evse_id)]
-    active = _highest(mine, "TxProfile", running) or _highest(mine, "TxDefaultProfile", running)
-    power = _power_of(*active) if active else ProfilePower(lower_kw=0.0, upper_kw=None)
-    for purpose in _NARROWING:
-        bound = _highest(mine, purpose, running)
-        if bound is not None:
-            power = _narrowed(power, _power_of(*bound))
-    return power
+    active = _highest(mine, "PriorityCharging", running) if running.is_priority else None
+    active = active or _highest(mine, "TxProfile", running) or _highest(mine, "TxDefaultProfile", running)
+    power = _power_of(*active, running) if active else ProfilePower(lower_kw=0.0, upper_kw=None)
+    outer = _highest(mine, "ChargingStationExternalConstraints", running)
+    if outer is not None:
+        power = _narrowed(power, *outer, running)
+    generation = _highest(mine, "LocalGeneration", running)
+    if generation is not None:
+        power = _raised(power, _power_of(*generation, running))
+    most = _highest(mine, "ChargingStationMaxProfile", running)
+    return power if most is None else _narrowed(power, *most, running)
 
 
 def survivors(installed: Iterable[InstalledProfile], running: Running) -> list[InstalledProfile]:
     """The profiles that stay installed: those past `validTo`, of another transaction of this EVSE, or invalid for good
     after being offline (Q11/Q12: nothing resumes by itself) are gone."""
     return [item for item in installed if not _is_dead(item, running)]
+
+
+def starts_of(item: InstalledProfile, running: Running, until: datetime) -> list[datetime]:
+    """Instants in (about) [running.now, until] at which the schedule of `item` begins; the running one included."""
+    first = _start_of(item, item.schedule, running)
+    if first is None:
+        return []
+    cycle = RECURRENCE.get(item.profile.recurrencyKind or "")
+    if item.profile.chargingProfileKind != "Recurring" or cycle is None:
+        return [first]
+    starts = []
+    while first <= until:
+        starts.append(first)
+        first += cycle
+    return starts
+
+
+def offline_end(profile: ChargingProfile, running: Running) -> datetime | None:
+    """When `profile` stops to hold because the station is offline (maxOfflineDuration); None: never."""
+    if running.offline_since is None or not isinstance(profile, v21.ChargingProfileType):
+        return None
+    if profile.maxOfflineDuration is None:
+        return None
+    return running.offline_since + timedelta(seconds=min(profile.maxOfflineDuration, LONGEST_S))
 
 
 def _is_dead(item: InstalledProfile, running: Running) -> bool:
@@ -91,11 +129,8 @@ def _is_dead(item: InstalledProfile, running: Running) -> bool:
 
 
 def _is_offline_too_long(profile: ChargingProfile, running: Running) -> bool:
-    if running.offline_since is None or not isinstance(profile, v21.ChargingProfileType):
-        return False
-    if profile.maxOfflineDuration is None:
-        return False
-    return running.now >= running.offline_since + timedelta(seconds=profile.maxOfflineDuration)
+    end = offline_end(profile, running)
+    return end is not None and running.now >= end
 
 
 def _is_valid(item: InstalledProfile, running: Running) -> bool:
@@ -131,61 +166,62 @@ def _start_of(item: InstalledProfile, schedule: Schedule, running: Running) -> d
     if kind == "Dynamic":
         return item.installed_at
     start = schedule.startSchedule
-    cycle = _RECURRENCE.get(item.profile.recurrencyKind or "")
+    cycle = RECURRENCE.get(item.profile.recurrencyKind or "")
     if kind == "Recurring" and start is not None and cycle is not None and running.now >= start:
         return start + cycle * ((running.now - start) // cycle)
     return start
 
 
 def _period_now(item: InstalledProfile, running: Running) -> Period | None:
-    schedule: Schedule = item.profile.chargingSchedule[0]
+    schedule = item.schedule
     start = _start_of(item, schedule, running)
     if start is None or running.now < start:
         return None
     elapsed_s = (running.now - start).total_seconds()
     if schedule.duration is not None and elapsed_s >= schedule.duration:
         return None
-    started: list[Period] = [p for p in schedule.chargingSchedulePeriod if p.startPeriod <= elapsed_s]
-    return max(started, key=lambda period: period.startPeriod, default=None)
+    best: Period | None = None
+    for period in schedule.chargingSchedulePeriod:
+        if period.startPeriod <= elapsed_s and (best is None or period.startPeriod > best.startPeriod):
+            best = period
+    return best
 
 
-def _to_kw(value: float | None, item: InstalledProfile, period: Period) -> float | None:
-    """A wire value in W, or in A per phase, as kW."""
-    if value is None:
-        return None
-    if item.profile.chargingSchedule[0].chargingRateUnit == "W":
-        return value / 1000.0
-    return value * PHASE_VOLTAGE_V * (period.numberPhases or DEFAULT_PHASES) / 1000.0
-
-
-def _power_of(item: InstalledProfile, period: Period) -> ProfilePower:
-    values: dict[str, float | None] = {"limit": period.limit, "dischargeLimit": None, "setpoint": None}
-    if isinstance(period, v21.ChargingSchedulePeriodType):
-        values |= {"dischargeLimit": period.dischargeLimit, "setpoint": period.setpoint}
+def _power_of(item: InstalledProfile, period: Period, running: Running) -> ProfilePower:
+    schedule = item.schedule
+    values: Values = {name: getattr(period, name, None) for name in _VALUES}
     if item.update is not None:
         changed = {name: getattr(item.update, name) for name in values}
         values |= {name: value for name, value in changed.items() if value is not None}
-    limit_kw = _to_kw(values["limit"], item, period)
-    setpoint_kw = _to_kw(values["setpoint"], item, period)
-    lower_kw = _to_kw(values["dischargeLimit"], item, period)
-    if limit_kw is not None and limit_kw < 0.0:
-        return ProfilePower(lower_kw=limit_kw, upper_kw=0.0, setpoint_kw=limit_kw, profile_id=item.profile.id)
-    if lower_kw is None:
-        lower_kw = min(setpoint_kw or 0.0, 0.0)
-    power = ProfilePower(lower_kw=lower_kw, upper_kw=limit_kw, profile_id=item.profile.id)
-    return power if setpoint_kw is None else _with_setpoint(power, setpoint_kw)
+    power = period_power_kw(period, values, schedule.chargingRateUnit == "W", running.around)
+    power = msgspec.structs.replace(power, profile_id=item.profile.id)
+    at_soc = getattr(schedule, "limitAtSoC", None)
+    if at_soc is not None and running.around.soc is not None and running.around.soc * 100.0 >= at_soc.soc:
+        limit_kw = at_soc.limit / 1000.0
+        return _within(power, None, min(limit_kw, limit_kw if power.upper_kw is None else power.upper_kw))
+    return power
 
 
-def _with_setpoint(power: ProfilePower, setpoint_kw: float) -> ProfilePower:
-    upper_kw = math.inf if power.upper_kw is None else power.upper_kw
-    bounded_kw = min(max(setpoint_kw, power.lower_kw), upper_kw)
-    return ProfilePower(
-        lower_kw=power.lower_kw, upper_kw=power.upper_kw, setpoint_kw=bounded_kw, profile_id=power.profile_id
-    )
+def _within(power: ProfilePower, lower_kw: float | None, upper_kw: float | None) -> ProfilePower:
+    """`power` with other bounds, its setpoint moved inside them; None keeps the lower bound."""
+    lower = power.lower_kw if lower_kw is None else lower_kw
+    bounded = msgspec.structs.replace(power, lower_kw=lower, upper_kw=upper_kw)
+    return bounded if power.setpoint_kw is None else with_setpoint(bounded, power.setpoint_kw)
 
 
-def _narrowed(power: ProfilePower, bound: ProfilePower) -> ProfilePower:
-    """`power` under a station-wide maximum; a bound of 0 stops charging, it never makes a discharge."""
+def _narrowed(power: ProfilePower, item: InstalledProfile, period: Period, running: Running) -> ProfilePower:
+    """`power` under a station-wide bound; a bound of 0 stops charging, it never makes a discharge.
+
+    A bound on discharge holds only where the period states one.
+    """
+    bound = _power_of(item, period, running)
     uppers = [upper for upper in (power.upper_kw, bound.upper_kw) if upper is not None]
-    narrowed = ProfilePower(lower_kw=power.lower_kw, upper_kw=min(uppers, default=None), profile_id=power.profile_id)
-    return narrowed if power.setpoint_kw is None else _with_setpoint(narrowed, power.setpoint_kw)
+    states = getattr(period, "dischargeLimit", None) is not None
+    return _within(power, max(power.lower_kw, bound.lower_kw) if states else None, min(uppers, default=None))
+
+
+def _raised(power: ProfilePower, generation: ProfilePower) -> ProfilePower:
+    """`power` with what local generation gives on top of the charging bound; setpoints stay."""
+    if power.upper_kw is None or generation.upper_kw is None:
+        return power
+    return _within(power, None, power.upper_kw + max(generation.upper_kw, 0.0))

@@ -111,7 +111,8 @@ class Session:
         LocalProtocolError (QueueFull when nothing less urgent can give way).
         """
         self._check_ours(action)
-        frame_payload = codec.encode(self.version, action, "request", payload)
+        shape = self._settings.shape_to_send(self.version, action, payload)
+        frame_payload = codec.encode(shape, action, "request", payload)
         is_control = action in CONTROL_ACTIONS
         message_id = self._fresh_id()
         call = OutgoingCall(
@@ -165,9 +166,16 @@ class Session:
     # --- time and end -----------------------------------------------------------------------------------------------
     def tick(self, now_s: float) -> list[Event]:
         """Let time pass: ends waits that are due, sends what may go next, hands out events."""
+        if self.is_idle:
+            return []
         self._events += self._calls.expire(now_s)
         self._pump(now_s)
         return self._take_events()
+
+    @property
+    def is_idle(self) -> bool:
+        """No call of ours is in flight or waits, and no event: `tick` has nothing to do, however much time passes."""
+        return self._calls.is_idle and not self._events
 
     def next_deadline_s(self) -> float | None:
         """When `tick` has something to do; -inf when events are waiting already, None when never."""
@@ -186,7 +194,8 @@ class Session:
         """Take one WebSocket message; never raises on the peer's account, whatever the bytes."""
         if self._closed:
             raise LocalProtocolError("the session is closed")
-        self._events += self._calls.expire(now_s)
+        if not self._calls.is_idle:
+            self._events += self._calls.expire(now_s)
         try:
             frame = parse_frame(data, is_text=is_text, max_bytes=self._settings.max_frame_bytes)
             match frame:
@@ -206,7 +215,8 @@ class Session:
         return self._take_events()
 
     def _on_call(self, frame: Call, now_s: float) -> None:
-        seen = self._answers.look_up(frame, now_s)
+        raw = bytes(frame.payload)
+        seen = self._answers.look_up(frame, raw, now_s)
         if seen == "other_payload":
             raise RemoteProtocolError(
                 "OccurrenceConstraintViolation", "message id was used for another message", frame.id
@@ -218,12 +228,12 @@ class Session:
         if seen == "open":
             self._events.append(FrameDropped(id=frame.id, reason="duplicate_open"))
             return
-        payload = admitted_payload(frame, self.version, self._settings, self._gate, now_s)
+        payload = admitted_payload(frame, raw, self.version, self._settings, self._gate, now_s)
         if self._answers.open_count >= self._settings.open_calls:
             raise RemoteProtocolError("GenericError", "too many calls are open", frame.id)
-        self._answers.open(frame, now_s)
+        self._answers.open(frame, raw, now_s)
         self._events.append(
-            CallReceived(id=frame.id, action=frame.action, payload=payload, received_at_s=now_s),
+            CallReceived(id=frame.id, action=frame.action, payload=payload, received_at_s=now_s, raw=raw),
         )
 
     def _on_result(self, frame: CallResult, now_s: float) -> None:
@@ -232,7 +242,7 @@ class Session:
             self._drop_answer(frame.id)
             return
         try:
-            payload = decode_payload(self.version, call.action, "response", frame)
+            payload = decode_payload(self.version, call.action, "response", frame, bytes(frame.payload))
         except RemoteProtocolError as defect:
             self._fail(call, "invalid_answer", defect.code, defect.description)
             raise
@@ -261,7 +271,7 @@ class Session:
         if self.version == "2.0.1":
             raise RemoteProtocolError("MessageTypeNotSupported", "message type 6 is 2.1 only", frame.id)
         try:
-            payload = admitted_payload(frame, self.version, self._settings, self._gate, now_s)
+            payload = admitted_payload(frame, bytes(frame.payload), self.version, self._settings, self._gate, now_s)
         except RemoteProtocolError as defect:
             raise RemoteProtocolError(defect.code, defect.description, frame.id, "none") from None
         self._events.append(SendReceived(id=frame.id, action=frame.action, payload=payload, received_at_s=now_s))
@@ -327,7 +337,7 @@ class Session:
         return message_id
 
     def _pump(self, now_s: float) -> None:
-        if (call := self._calls.send_next(now_s, self._may_go)) is not None:
+        if not self._calls.is_idle and (call := self._calls.send_next(now_s, self._may_go)) is not None:
             self._outbox.append(call.frame)
 
     def _may_go(self, call: OutgoingCall) -> bool:
