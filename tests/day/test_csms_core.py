@@ -108,6 +108,33 @@ def test_the_minimum_a_driver_wants_reaches_the_controller_and_outlives_a_restar
     on_wire(scenario)
 
 
+def test_stations_with_a_local_list_get_what_changes_and_others_hear_nothing() -> None:
+    class Lister(RawStation):
+        def _answer(self, action: str, payload: Any) -> Any:  # type: ignore[override]
+            return {"status": "Accepted"} if action == "SendLocalList" else RawStation._answer(action, payload)
+
+    async def scenario() -> None:
+        ward = await told_with(TokenEntry(id_token="Card-1"))
+        await ward.csms.registry.put_station(StationEntry(identity="other"), "ann", START_S)
+        raw, other = Lister(ward.csms, ward.clock), RawStation(ward.csms, ward.clock, "other")
+        await raw.boot()
+        await other.boot()
+        with pytest.raises(KeyError):
+            await ward.csms.push_local_list("nobody")
+        assert await ward.csms.push_local_list("bay-1")
+        for number in range(3):
+            await ward.csms.registry.put_token(TokenEntry(id_token=f"later-{number}"), "ann", START_S)
+        await ward.csms.registry.remove_token("Card-1", "ISO14443", "ann", START_S)
+        await ward.clock.sleep(5.0)
+        sent = [payload for action, payload in raw.heard if action == "SendLocalList"]
+        assert [(item["updateType"], item["versionNumber"]) for item in sent] == [("Full", 1), ("Differential", 2)]
+        changed = {item["idToken"]["idToken"]: "idTokenInfo" in item for item in sent[1]["localAuthorizationList"]}
+        assert changed == {"Card-1": False, "later-0": True, "later-1": True, "later-2": True}
+        assert not any(action == "SendLocalList" for action, _ in other.heard)
+
+    on_wire(scenario)
+
+
 # --- whose transaction --------------------------------------------------------------------------------------------------
 def test_at06_a_station_cannot_touch_the_transaction_of_another() -> None:
     async def scenario() -> None:

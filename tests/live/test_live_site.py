@@ -124,12 +124,12 @@ def test_a_failing_page_ends_the_site_and_is_raised(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(running, "serve", serve)
     monkeypatch.setattr(running, "create_app", lambda *_: None)
+    parts, face = Parts(), running.Face(host="127.0.0.1", port=0, home=tmp_path)
     monkeypatch.setattr(running, "FleetDesk", lambda *_, **_more: type("Desk", (), {"run": parts.run}))
     monkeypatch.setattr(running, "keep_pauses_short", lambda: None)
     monkeypatch.setattr(running, "station_routes", lambda _: None)
     monkeypatch.setattr(running, "driver_routes", lambda *_: [])
     viewer = cast(Any, type("Viewer", (), {"place": ("Site", "UTC")}))
-    parts, face = Parts(), running.Face(host="127.0.0.1", port=0, home=tmp_path)
 
     async def main() -> None:
         with running.bind_page(face) as listener:

@@ -107,6 +107,8 @@ class Registry:
         )
         self.changed: Callable[[str], None] = lambda _identity: None
         """Told of every station that was registered, changed or removed."""
+        self.tokens_changed: Callable[[], None] = lambda: None
+        """Told after every change of a token."""
 
     # --- stations ---------------------------------------------------------------------------------------------------
     async def put_station(self, entry: StationEntry, actor: str, at_s: float) -> None:
@@ -164,6 +166,7 @@ class Registry:
         key = token_key(entry.id_token, entry.type)
         await self._store.put_entry(TOKEN, key, msgspec.json.encode(entry), actor, at_s)
         self.tokens[key] = entry
+        self.tokens_changed()
 
     async def remove_token(self, id_token: str, type_: str, actor: str, at_s: float) -> None:
         """Remove a token; raises KeyError if there is none."""
@@ -171,6 +174,7 @@ class Registry:
         if not await self._store.remove_entry(TOKEN, key, actor, at_s):
             raise KeyError(f"there is no token {id_token!r} of type {type_}")
         self.tokens.pop(key, None)
+        self.tokens_changed()
 
     def token(self, id_token: str, type_: str | None = None) -> TokenEntry | None:
         """The entry of a token, of whatever type where none is given; idTokens are case-insensitive (OCPP 2.x, C01)."""

@@ -32,6 +32,8 @@ from gridtide.wire.ocpp.events import CallAnswered
 from gridtide.wire.ocpp.outgoing import Priority
 from gridtide.wire.ocpp.session import Session
 
+LISTS_AFTER_S = 2.0
+"""Changed cards go to the stations' local lists after this time."""
 SLICE = 500
 """Stations looked after before others have their turn."""
 log = structlog.get_logger(__name__)
@@ -64,7 +66,8 @@ class Csms:
         self.stations = {
             name: Station(self._provision(name)) for name in {**self._provisions, **self.registry.stations}
         }
-        self.registry.changed = self._registry_changed
+        self.registry.changed, self.registry.tokens_changed = self._registry_changed, self._tokens_changed
+        self._lists_due_s: float | None = None
         self.sender = SetpointSender(table, board, clock, lease_s, self._on_event)
         self._intake = Intake(
             table, board, store, clock, lease_s, self._on_event, self.sender.dialect, driver_default, self.registry
@@ -163,6 +166,20 @@ class Csms:
                 station.tampered.clear()
         return tuple(cleared)
 
+    def _tokens_changed(self) -> None:
+        """Stations that keep a list of ours get the difference soon; many changes at once become one."""
+        if self._lists_due_s is None:
+            self._lists_due_s = self._clock.monotonic() + LISTS_AFTER_S
+
+    async def push_local_list(self, identity: str) -> bool:
+        """Give a station the registered cards, for the times it is offline; False if it did not take them.
+
+        Raises KeyError (no such station). It is kept up to date from then on.
+        """
+        if identity not in self.stations:
+            raise KeyError(f"there is no station {identity!r}")
+        return await self.reports.push_local_list(self.stations[identity])
+
     def _prepare_again(self, station: Station) -> None:
         """Profiles were cleared: no discharge until the one underneath is acknowledged again."""
         station.underneath.clear()
@@ -235,6 +252,9 @@ class Csms:
                         station.act(self._clock.monotonic())
                 if place % SLICE == 0:
                     await asyncio.sleep(0)
+            if self._lists_due_s is not None and self._clock.monotonic() >= self._lists_due_s:
+                self._lists_due_s = None
+                self._spawn(self.reports.tokens_changed(tuple(self.stations.values())))
 
     @property
     def online(self) -> int:
