@@ -21,7 +21,7 @@ ADMIN, OPERATOR = {"role": "admin"}, {"role": "operator"}
 
 
 class Done(Struct, frozen=True):
-    """A wish that was granted."""
+    """A wish that was granted; `changed` is False where it was so before."""
 
     changed: bool = True
 
@@ -39,7 +39,7 @@ def given(secret: str) -> Given:
 
 @contextmanager
 def wishes() -> Iterator[None]:
-    """The port's refusals as HTTP errors."""
+    """The port's refusals as HTTP errors; only around calls of the port, so that a fault of ours is never called the client's."""
     try:
         yield
     except ValueError as error:

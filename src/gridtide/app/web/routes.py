@@ -1,20 +1,20 @@
 """The routes of the page's contract under /api/v1, as thin as they can be: ask the port, translate its refusals."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import msgspec
 from litestar import Request, Router, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.exceptions import ClientException, NotFoundException, ServiceUnavailableException
+from litestar.exceptions import ClientException, ServiceUnavailableException
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter, SkipValidation
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
 from gridtide.app.web.auth import Access
+from gridtide.app.web.desk import Actor, Done, wishes
 from gridtide.app.web.port import OverrideMode, SitePort, Window
 from gridtide.model.view import PowerView, SiteView, VehicleView
 from gridtide.run.pace import Streams, paced
@@ -23,7 +23,6 @@ from gridtide.run.store.rows import EARLIEST_S, INT64_MAX, LATEST_S
 Site = NamedDependency[SkipValidation[SitePort]]
 Doors = NamedDependency[SkipValidation[Access]]
 Open = NamedDependency[SkipValidation[Streams]]
-Actor = NamedDependency[str]
 AnyRequest = Request[None, None, State]
 Instant = Annotated[float | None, QueryParameter(ge=EARLIEST_S, lt=LATEST_S)]
 STREAM_PERIOD_S = 1.0 / 3.0
@@ -43,12 +42,6 @@ class OverrideWish(Struct, frozen=True, forbid_unknown_fields=True):
     mode: OverrideMode
     power_kw: Annotated[float, Meta(ge=-100_000.0, le=100_000.0)] | None = None
     minutes: Annotated[float, Meta(gt=0.0, le=1440.0)] = 60.0
-
-
-class Done(Struct, frozen=True):
-    """A wish that was granted; `changed` is False where it was so before."""
-
-    changed: bool = True
 
 
 class Probe(Struct, frozen=True):
@@ -74,17 +67,6 @@ class TelemetryView(Struct, frozen=True):
 
     series: str
     points: tuple[tuple[float, float], ...]
-
-
-@contextmanager
-def wishes() -> Iterator[None]:
-    """The port's refusals as HTTP errors; only around calls of the port, so that a fault of ours is never called the client's."""
-    try:
-        yield
-    except ValueError as error:
-        raise ClientException(str(error)) from error
-    except KeyError as error:
-        raise NotFoundException(str(error.args[0]) if error.args else "There is no such thing here.") from error
 
 
 # --- reads ----------------------------------------------------------------------------------------------------------
