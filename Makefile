@@ -39,6 +39,9 @@ bench: $(STAMP)
 	$(BIN)/python bench/allocate.py
 	$(BIN)/python bench/twin.py
 	$(BIN)/python bench/peak_rules.py
+	$(BIN)/python bench/csms.py --quick
+	$(BIN)/python bench/storm.py --quick
+	$(BIN)/python bench/fleet_command.py --quick
 
 # A million hostile inputs into every parser; 20,000 each are part of the tests. One: make fuzz ARGS='--parser frame'.
 fuzz: $(STAMP)

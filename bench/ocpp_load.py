@@ -27,6 +27,7 @@ SOURCES = 250
 """Loopback source addresses that stations are spread over."""
 SERVER_CORE, GENERATOR_CORE = 0, 1
 TRIES = 5
+BOOTS_PER_S = 450.0
 ACCEPTED = b'{"status":"Accepted"}'
 INTERVAL_SET = (
     b'{"setVariableResult":[{"attributeStatus":"Accepted","component":{"name":"SampledDataCtrlr"},'
@@ -247,10 +248,12 @@ async def connect_all(
     return list(await asyncio.gather(*(one(place, name) for place, name in enumerate(identities))))
 
 
-async def boot_all(stations: list[LoadStation], at_once: int = 500) -> None:
-    """Boot the stations and wait for every answer."""
+async def boot_all(stations: list[LoadStation], at_once: int = 200) -> None:
+    """Boot the stations and wait for every answer; not more a second than a CSMS accepts (`csms.boot_pace`)."""
     for start in range(0, len(stations), at_once):
         part = stations[start : start + at_once]
+        if start:
+            await asyncio.sleep(at_once / BOOTS_PER_S)
         for station in part:
             station.boot()
         while any(station.waiting and not station.lost for station in part):

@@ -44,6 +44,8 @@ class Storm:
         self.stations, self.folder = stations, folder
         self.acknowledged: dict[str, int] = {}
         """Highest acknowledged sequence number."""
+        self.pending: dict[str, float] = {}
+        """Who is to boot again, and after how many seconds."""
 
         self.failures = 0
         self.luck = random.Random(stations)
@@ -93,6 +95,8 @@ class Storm:
     def _acknowledged(self, station: LoadStation, answer: bytes) -> None:
         if answer.startswith(b'[3,"t'):
             self.acknowledged[station.identity] = station.seq_no - 1
+        elif b'"Pending"' in answer:
+            self.pending[station.identity] = float(json.loads(answer)[2]["interval"])
 
     async def _all_send(self, links: list[LoadStation], kind: bytes) -> None:
         for start in range(0, len(links), 100):
@@ -117,8 +121,12 @@ class Storm:
                 await asyncio.sleep(self.luck.uniform(0.5, 1.5) * RETRY_S)
         link.seq_no = self.acknowledged.get(old.identity, -1) + 1
         link.transaction = old.transaction
-        link.boot()
-        await _answered(link)
+        while True:
+            link.boot()
+            await _answered(link)
+            if (wait_s := self.pending.pop(link.identity, None)) is None:
+                break
+            await asyncio.sleep(wait_s)
         for _ in range(2):
             link.transaction_event(b"Updated" if link.seq_no else b"Started", stamp())
             await _answered(link)

@@ -16,7 +16,7 @@ from gridtide.app.config import parse_site
 from gridtide.app.problems import ConfigError
 from gridtide.market.tariff import TariffError
 from gridtide.market.tariff_formats import parse_tariff
-from gridtide.run.credentials import read_basic
+from gridtide.run.credentials import basic_password
 from gridtide.run.store import MemoryStore, StoreRangeError, TransactionEvent
 from gridtide.wire.modbus.frames import Frame, FrameError, first_answer, split_frames
 from gridtide.wire.modbus.presets import PRESETS
@@ -251,7 +251,7 @@ def door() -> tuple[list[bytes], Feed]:
         text = data.decode("utf-8", "surrogateescape")
         identity = identity_of(text)
         assert identity is None or 1 <= len(identity) <= 48
-        assert (found := read_basic(text)) is None or found[0]
+        assert (found := basic_password(text, "bay-1")) is None or text.lower().startswith("basic ")
         choose_subprotocol(text.split(","))
 
     return seeds, feed

@@ -10,6 +10,7 @@ import pytest
 from gridtide.run.csms.operate import CallOutcome, StationOffline
 from gridtide.run.csms.registry import Registry, StationEntry, TokenEntry
 from gridtide.run.csms.station import DriverDefault
+from gridtide.run.doors import RegistryDoors
 from gridtide.run.store import MemoryStore
 from tests.day.raw_station import RawStation, event
 from tests.day.test_station_life import Told
@@ -239,7 +240,7 @@ def test_charge_only_takes_effect_at_once_and_stays_over_a_restart() -> None:
         assert not ward.board.may_discharge[0]
         await raw.tell("Updated", 1, soc=60.0)
         assert not ward.board.may_discharge[0]
-        assert Told(ward.store).csms.stations["bay-1"].provision.dialect == "refuse"
+        assert not Told(ward.store).csms.stations["bay-1"].provision.may_discharge
         await ward.csms.registry.set_mode("bay-1", "bidirectional", "ann", START_S)
         assert ward.board.may_discharge[0]
 
@@ -268,12 +269,15 @@ def test_a_wrong_station_is_refused_with_its_cure(entry: StationEntry, cure: str
 
 
 # --- people's calls -------------------------------------------------------------------------------------------------------
+SCHEDULE = {"id": 1, "chargingRateUnit": "W", "startSchedule": "2026-03-02T10:00:00Z"}
+
+
 def profile(**changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "id": 50, "stackLevel": 3, "chargingProfilePurpose": "TxDefaultProfile", "chargingProfileKind": "Relative",
-        "chargingSchedule": [{"id": 1, "chargingRateUnit": "W", "chargingSchedulePeriod": [LIMIT_W]}],
+        "id": 50, "stackLevel": 3, "chargingProfilePurpose": "ChargingStationMaxProfile",
+        "chargingProfileKind": "Absolute", "chargingSchedule": [SCHEDULE | {"chargingSchedulePeriod": [LIMIT_W]}],
     }  # fmt: skip
-    return {"evseId": 1, "chargingProfile": made | changes}
+    return {"evseId": 0, "chargingProfile": made | changes}
 
 
 def test_a_call_reaches_the_station_and_is_audited() -> None:
@@ -291,8 +295,15 @@ def test_a_call_reaches_the_station_and_is_audited() -> None:
     on_wire(scenario)
 
 
+RELATIVE = {"id": 1, "chargingRateUnit": "W", "chargingSchedulePeriod": [LIMIT_W]}
+
+
+def default_profile(purpose: str = "TxDefaultProfile") -> dict[str, Any]:
+    made = profile(chargingProfilePurpose=purpose, chargingProfileKind="Relative", chargingSchedule=[RELATIVE])
+    return made | {"evseId": 1}
+
+
 GIVING = {"startPeriod": 0, "operationMode": "CentralSetpoint", "setpoint": -5000.0, "dischargeLimit": -5000.0}
-SCHEDULE = {"id": 1, "chargingRateUnit": "W"}
 
 
 @pytest.mark.parametrize(
@@ -303,16 +314,30 @@ SCHEDULE = {"id": 1, "chargingRateUnit": "W"}
         ("NotifyPeriodicEventStream", {}, "knows no such request"),
         ("Reset", {}, "missing required field `type`"),
         ("Reset", {"type": "Never"}, "Invalid enum value"),
-        ("SetChargingProfile", profile(stackLevel=9), "are the controller's"),
-        ("SetChargingProfile", profile(stackLevel=0), "are the controller's"),
-        ("SetChargingProfile", profile(id=1001), "are the controller's"),
+        ("SetChargingProfile", default_profile(), "is steered by the controller"),
+        ("SetChargingProfile", default_profile("PriorityCharging"), "is steered by the controller"),
+        ("SetChargingProfile", default_profile("LocalGeneration"), "is steered by the controller"),
+        ("UsePriorityCharging", {"transactionId": "tx-1", "activate": True}, "is the controller's"),
+        (
+            "SetVariables",
+            {"setVariableData": [{"attributeValue": "false", "component": {"name": "smartchargingctrlr"},
+                                  "variable": {"name": "ENABLED"}}]},
+            "must follow profiles",
+        ),
+        (
+            "SetDERControl",
+            {"isDefault": True, "controlId": "d", "controlType": "FreqDroop", "freqDroop": {
+                "priority": 1, "overFreq": 50.2, "underFreq": 49.8, "overDroop": 5.0, "underDroop": 5.0,
+                "responseTime": 1.0}},
+            "charge-only",
+        ),
         (
             "SetChargingProfile",
             profile(chargingSchedule=[SCHEDULE | {"chargingSchedulePeriod": [LIMIT_W | {"limit": -5000.0}]}]),
             "discharg",
         ),
         ("SetChargingProfile", profile(chargingSchedule=[SCHEDULE | {"chargingSchedulePeriod": [GIVING]}]), "discharg"),
-        ("UpdateDynamicSchedule", {"chargingProfileId": 1001, "scheduleUpdate": {"limit": 100.0}}, "the controller's"),
+        ("UpdateDynamicSchedule", {"chargingProfileId": 60, "scheduleUpdate": {"limit": 100.0}}, "are the controller's"),
         (
             "UpdateDynamicSchedule",
             {"chargingProfileId": 60, "scheduleUpdate": {"setpoint": -100.0}},
@@ -433,3 +458,40 @@ def test_a_station_that_reports_no_v2x_is_not_asked_to_discharge() -> None:
         assert ward.count("discharge_denied") == 1
 
     on_wire(scenario)
+
+
+# --- moving to another security profile (A05) ---------------------------------------------------------------------------------
+def test_a_station_is_moved_to_another_security_profile_once_it_came_in_on_it() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        base = [StationEntry(identity="a", security_profile=2, serial="SN-1", from_file=True)]
+        registry = Registry(store, base)
+        doors = RegistryDoors(registry.stations, registry.moves)
+        with pytest.raises(ValueError, match="never goes back to plain"):
+            await registry.begin_move("a", 1, "ann", START_S, version="2.1", downgrade_allowed=True)
+        assert not await registry.finish_move("a", 3, START_S)
+        await registry.begin_move("a", 3, "ann", START_S, version="2.0.1")
+        again = Registry(store, base)
+        assert again.moves == {"a": 3}
+        door = doors.door("a")
+        assert door is not None
+        assert (door.security_profile, door.next_profile) == (2, 3)
+        assert not await registry.finish_move("a", 2, START_S), "it still comes in on the old one"
+        assert await registry.finish_move("a", 3, START_S)
+        door = doors.door("a")
+        assert door is not None
+        assert (door.security_profile, door.next_profile) == (3, None)
+        assert Registry(store, base).stations["a"].security_profile == 3, "the file's value is of before the move"
+        assert Registry(store, base).moves == {}
+        with pytest.raises(ValueError, match="allows no downgrade"):
+            await registry.begin_move("a", 2, "ann", START_S, version="2.0.1")
+
+    on_wire(scenario)
+
+
+def test_profile_3_needs_a_serial_number() -> None:
+    registry = Registry(MemoryStore(), [StationEntry(identity="a", from_file=True)])
+    with pytest.raises(ValueError, match="serial is missing"):
+        asyncio.run(registry.begin_move("a", 3, "ann", START_S, version="2.1"))
+    with pytest.raises(KeyError):
+        asyncio.run(registry.begin_move("b", 2, "ann", START_S, version="2.1"))

@@ -1,11 +1,14 @@
 """The local list of a station: whole at first, by differences after, whole again where versions differ."""
 
+import asyncio
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from gridtide.run.csms import local_list
+from gridtide.run.csms import local_list, tokens
 from gridtide.run.csms.registry import TokenEntry
+from gridtide.run.csms.station import Station
 from gridtide.wire.ocpp.actions import Version
 from tests.day.csms_kit import Answering, Kit, variable
 from tests.day.wire_site import on_wire
@@ -193,5 +196,129 @@ def test_an_empty_registry_empties_the_list() -> None:
         held_calls = kit.reports.local_list_calls(kit.csms.stations["bay-1"], is_full=True)
         assert held_calls == [("SendLocalList", {"versionNumber": 6, "updateType": "Full"})]
         assert local_list.PART == 50
+
+    on_wire(scenario)
+
+
+# --- changes that meet nobody, or a push under way --------------------------------------------------------------------
+@pytest.mark.parametrize("boots", [True, False])
+def test_a_change_while_a_station_is_away_is_brought_when_it_comes_back(boots: bool) -> None:
+    async def scenario() -> None:
+        kit = Kit()
+        held, raw = await keeper(kit)
+        other = await kit.station("bay-2")
+        await register(kit, "a")
+        await push(kit)
+        await raw.link.close(1000, "")
+        await other.link.close(1000, "")
+        await asyncio.sleep(1.0)
+        await register(kit, "b")
+        await asyncio.sleep(5.0)
+        assert held.tokens == {"a": "Accepted"}
+        back, others = (Answering(kit.csms, kit.clock, name, "2.1") for name in ("bay-1", "bay-2"))
+        back.replies = held.replies()
+        if boots:
+            await back.boot()
+        await others.boot()
+        await asyncio.sleep(1.0)
+        assert held.tokens == {"a": "Accepted", "b": "Accepted"}
+        assert len(held.calls) == 2
+        assert "SendLocalList" not in [action for action, _ in others.heard], "it keeps no list of ours"
+
+    on_wire(scenario)
+
+
+def test_a_station_that_has_everything_is_not_told_again() -> None:
+    async def scenario() -> None:
+        kit = Kit()
+        held, raw = await keeper(kit)
+        await register(kit, "a")
+        await push(kit)
+        await raw.boot()
+        await asyncio.sleep(1.0)
+        assert len(held.calls) == 1
+        await kit.csms.registry.put_token(TokenEntry(id_token="a", name="other name"), "test", kit.clock.wall())
+        await asyncio.sleep(5.0)
+        assert len(held.calls) == 1, "nothing of it is in the list"
+
+    on_wire(scenario)
+
+
+def test_a_push_during_a_push_is_not_lost_and_many_become_one() -> None:
+    async def scenario() -> None:
+        kit = Kit()
+        held, raw = await keeper(kit)
+        pushes, one_push = list[str](), kit.reports.local_lists._push
+
+        async def counted(station: Station) -> bool:
+            pushes.append(station.provision.identity)
+            return await one_push(station)
+
+        kit.reports.local_lists._push = counted  # type: ignore[method-assign]
+        raw.answers = False
+        await register(kit, "a")
+        first = asyncio.ensure_future(push(kit))
+        await asyncio.sleep(1.0)
+        await register(kit, "b")
+        more = [asyncio.ensure_future(push(kit)) for _ in range(5)]
+        await asyncio.sleep(1.0)
+        raw.answers = True
+        assert not await first, "it did not answer"
+        assert all(await asyncio.gather(*more))
+        assert held.tokens == {"a": "Accepted", "b": "Accepted"}
+        assert len(held.calls) == 1
+        assert len(pushes) == 2
+
+    on_wire(scenario)
+
+
+def test_a_silent_station_delays_no_other() -> None:
+    async def scenario() -> None:
+        kit = Kit()
+        held, _ = await keeper(kit)
+        deaf = await kit.station("bay-2", **ListKeeper().replies())
+        await register(kit, "a")
+        for name in ("bay-1", "bay-2"):
+            assert await kit.csms.push_local_list(name)
+        deaf.answers = False
+        await register(kit, "b")
+        stations = sorted(kit.csms.stations.values(), key=lambda one: one.provision.identity, reverse=True)
+        pushing = asyncio.ensure_future(kit.reports.tokens_changed(stations))
+        await asyncio.sleep(1.0)
+        assert held.tokens == {"a": "Accepted", "b": "Accepted"}
+        assert not pushing.done()
+        await pushing
+
+    on_wire(scenario)
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_the_list_tells_group_and_expiry_and_is_made_once(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[int]()
+
+    def counted(judged: Any) -> Any:
+        found = tokens.local_list(judged)
+        made.append(len(found))
+        return found
+
+    monkeypatch.setattr(local_list, "local_list", counted)
+
+    async def scenario() -> None:
+        kit = Kit(version)
+        held, _ = await keeper(kit)
+        await kit.station("bay-2", **ListKeeper().replies())
+        ends_s = kit.clock.wall() + 100.0
+        await register(kit, "a", group="fleet", expires_s=ends_s)
+        for name in ("bay-1", "bay-2"):
+            assert await kit.csms.push_local_list(name)
+        (item,) = held.calls[0]["localAuthorizationList"]
+        info = item["idTokenInfo"]
+        assert info["groupIdToken"] == {"idToken": "fleet", "type": "Central"}
+        assert datetime.fromisoformat(info["cacheExpiryDateTime"]).timestamp() == ends_s
+        assert not list(validator((version, "SendLocalList", "request")).iter_errors(held.calls[0]))
+        assert made == [1], "once for both stations"
+        await asyncio.sleep(101.0)
+        assert await push(kit)
+        assert held.tokens == {"a": "Expired"}
 
     on_wire(scenario)

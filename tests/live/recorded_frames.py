@@ -27,6 +27,12 @@ class RecordedFrames:
         """Actions that a side called, in order."""
         return [frame[2] for sender, frame in self.frames if sender == side and frame[0] in (2, 6)]
 
+    def unanswered(self, side: Side) -> list[str]:
+        """Actions that a side called and the other has not answered."""
+        answered = {frame[1] for sender, frame in self.frames if sender == OTHER[side] and frame[0] in (3, 4)}
+        calls = [frame for sender, frame in self.frames if sender == side and frame[0] == 2]
+        return [frame[2] for frame in calls if frame[1] not in answered]
+
     def check(self, version: Version) -> int:
         """The number of frames, every one valid by the official schemas; raises what jsonschema or an assertion says.
 

@@ -1,6 +1,7 @@
 """`gridtide emulate stations` as a process against a CSMS on a real socket, with and without a password, and on TLS."""
 
 import asyncio
+import base64
 import json
 import ssl
 import sys
@@ -21,10 +22,9 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from gridtide.run.clock import WallClock
 from gridtide.run.conversation import Conversation
-from gridtide.run.credentials import read_basic
 from gridtide.run.websocket import WebSocketLink
 from gridtide.wire.ocpp import codec
-from gridtide.wire.ocpp.actions import Subprotocol, version_of
+from gridtide.wire.ocpp.actions import Version
 from gridtide.wire.ocpp.events import CallReceived
 from gridtide.wire.ocpp.session import Session
 from gridtide.wire.ocpp.structs import WireStruct
@@ -47,10 +47,9 @@ class Peer:
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request
         assert request is not None
-        self.logins.add(read_basic(request.headers.get("Authorization")))
+        self.logins.add(_login(request.headers.get("Authorization")))
         self.names.add(_peer_name(socket))
-        spoken: Subprotocol = "ocpp2.0.1" if socket.subprotocol == "ocpp2.0.1" else "ocpp2.1"
-        version = version_of(spoken)
+        version: Version = "2.0.1" if socket.subprotocol == "ocpp2.0.1" else "2.1"
         session = Session("csms", version, lambda: f"c{next(self._ids)}")
 
         def on_call(call: CallReceived) -> WireStruct:
@@ -101,6 +100,14 @@ class Peer:
             )  # fmt: skip
             out, err = await fleet.communicate()
         return fleet.returncode or 0, json.loads(out or b"{}"), err.decode()
+
+
+def _login(header: str | None) -> tuple[str, str] | None:
+    """Identity and password of a Basic header."""
+    if header is None:
+        return None
+    identity, _, password = base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")
+    return identity, password
 
 
 def _peer_name(socket: ServerConnection) -> str:

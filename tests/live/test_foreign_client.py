@@ -7,25 +7,26 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import numpy as np
+import ocpp.exceptions
 import ocpp.v21
 import ocpp.v201
 import pytest
 from ocpp.routing import on
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from gridtide.control import site
 from gridtide.control.peak import PeakSettings
 from gridtide.model.fleet import SiteLimits
 from gridtide.run.modbus import MemoryMeter
+from gridtide.run.pki import Pki
 from gridtide.run.site import SiteService
 from gridtide.wire.modbus.registers import Register, RegisterMap
 from gridtide.wire.ocpp.actions import Version
-from gridtide.wire.ocpp.codec import payload_type
-from gridtide.wire.ocpp.events import CallAnswered
-from tests.live.csms_server import PROFILES, SecurityProfile, Served, provision, serving, until
+from tests.live.csms_server import PROFILES, Door, SecurityProfile, Served, provision, serving, until
+from tests.live.foreign_story import ACTOR, CONSENT, TRANSFER, asked, check_stored
 from tests.live.recorded_frames import RecordedFrames, RecordedSocket
 
 METER = RegisterMap("site", 1, (Register("power_kw", 0, "int32", unit="W"),), source="tests")
@@ -41,7 +42,16 @@ class Habits:
     allowed: list[str]
     """Energy transfers that the CSMS authorised."""
 
-    def remember(self) -> None:
+    async def _handle_call(self, msg: Any) -> Any:
+        """What it has no handler for is refused. On 2.1 the library alone would leave such a call unanswered, and everything
+        that the CSMS has to say would wait behind it for as long as that call may take."""
+        if "_on_action" not in self.route_map.get(msg.action, {}):  # type: ignore[attr-defined]
+            raise ocpp.exceptions.NotImplementedError(description=f"no handler for {msg.action}")
+        return await super()._handle_call(msg)  # type: ignore[misc]
+
+    def remember(self, record: RecordedFrames) -> None:
+        """Begin with nothing heard; `record` notes all that is said."""
+        self.record = record
         self.profiles: list[dict[str, Any]] = []
         self.stopped: list[str] = []
         """Transactions that the CSMS asked to stop."""
@@ -63,7 +73,7 @@ class Habits:
 
     @on("GetVariables")  # type: ignore[untyped-decorator]
     def on_get_variables(self, get_variable_data: list[dict[str, Any]], **_rest: Any) -> Any:
-        """It knows none of them; without a handler the library would not answer at all on 2.1."""
+        """It knows none of them."""
         results = [
             {"attribute_status": "UnknownComponent", "component": item["component"], "variable": item["variable"]}
             for item in get_variable_data
@@ -107,7 +117,9 @@ class Habits:
         assert type(answer).__name__ == "CallResult", answer
         return answer.payload
 
-    async def transaction(self, kind: str, seq_no: int, soc: float | None = None, **fields: Any) -> Any:
+    async def transaction(
+        self, kind: str, seq_no: int, soc: float | None = None, reason: str = "CablePluggedIn", **fields: Any
+    ) -> Any:
         """A TransactionEvent of transaction `foreign-1`; with `soc` (percent) it carries meter values."""
         if soc is not None:
             samples = [
@@ -116,7 +128,7 @@ class Habits:
             ]
             fields["meter_value"] = [{"timestamp": now(), "sampled_value": samples}]
         return await self.say(
-            "TransactionEvent", event_type=kind, timestamp=now(), trigger_reason="CablePluggedIn", seq_no=seq_no,
+            "TransactionEvent", event_type=kind, timestamp=now(), trigger_reason=reason, seq_no=seq_no,
             transaction_info={"transaction_id": "foreign-1"}, evse={"id": 1, "connector_id": 1}, **fields,
         )  # fmt: skip
 
@@ -136,6 +148,14 @@ def now(later_s: float = 0.0) -> str:
     return (datetime.now(UTC) + timedelta(seconds=later_s)).isoformat()
 
 
+def dialled(door: Door, version: Version) -> connect:
+    """A client's connection as `bay-1`."""
+    return connect(
+        f"{door.url}/bay-1", subprotocols=[Subprotocol(f"ocpp{version}")], additional_headers=door.headers, ssl=door.tls,
+        proxy=None,
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def foreign(served: Served, version: Version, takes_default: bool = True) -> AsyncIterator[Foreign]:
     """`bay-1`, connected as the security profile asks, booted, authorised and in a transaction at 70 %.
@@ -143,19 +163,18 @@ async def foreign(served: Served, version: Version, takes_default: bool = True) 
     In the end every frame of both sides must have been valid by the official schemas.
     """
     door, record = served.connect("bay-1"), RecordedFrames()
-    async with connect(
-        f"{door.url}/bay-1", subprotocols=[Subprotocol(f"ocpp{version}")], additional_headers=door.headers, ssl=door.tls
-    ) as socket:
+    async with dialled(door, version) as socket:
         assert socket.subprotocol == f"ocpp{version}"
         recorded = RecordedSocket(socket, record)
         station = (Foreign21 if version == "2.1" else Foreign201)("bay-1", recorded, response_timeout=5)
         station.takes_default = takes_default
-        station.remember()
+        station.remember(record)
         listening = asyncio.ensure_future(station.start())
         try:
             await begin(station)
             yield station
             assert record.check(version) > 10
+            assert (record.unanswered("station"), record.unanswered("csms")) == ([], [])
             assert {"BootNotification", "Authorize", "TransactionEvent"} <= set(record.said("station"))
             assert {"SetChargingProfile", "SetVariables"} <= set(record.said("csms"))
         finally:
@@ -198,7 +217,11 @@ async def tell_needs(station: Foreign, transfer: str) -> None:
 
 
 async def hears(station: Foreign, power_w: float) -> None:
-    await until(lambda: station.powers_w[-1] == power_w, f"a profile of {power_w} W")
+    try:
+        await until(lambda: station.powers_w[-1] == power_w, f"a profile of {power_w} W")
+    except AssertionError as error:
+        error.add_note(f"heard: {station.powers_w} W; unanswered by the station: {station.record.unanswered('csms')}")
+        raise
 
 
 class Loop:
@@ -272,48 +295,71 @@ def test_a_2_1_station_charges_gives_and_leaves() -> None:
             heard = len(station.profiles)
             await loop.cycles(245.0)
             assert len(station.profiles) == heard
-            await all_told(served, 5)
+            check_stored(served, 5)
 
     asyncio.run(scenario())
-
-
-async def asked(served: Served, action: str, payload: dict[str, Any]) -> Any:
-    """What the station answers to a call of the CSMS."""
-    station = served.csms.stations["bay-1"]
-    assert station.conversation is not None
-    request = msgspec.convert(payload, payload_type(station.version, action, "request"))
-    outcome = await station.conversation.call(action, request)
-    assert isinstance(outcome, CallAnswered), outcome
-    return outcome.payload
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("version", ["2.0.1", "2.1"])
-def test_boot_authorise_transaction_profile_composite_stop(version: Version, profile: SecurityProfile) -> None:
+def test_boot_authorise_transaction_profile_composite_stop(
+    version: Version, profile: SecurityProfile, station_pki: Pki
+) -> None:
     async def scenario() -> None:
-        async with serving(provision(0), profile=profile) as served, foreign(served, version) as station:
-            served.set_power(7.4)
-            await hears(station, 7_400.0)
-            of_lease(station)
+        rig = serving(provision(0, **CONSENT[version]), profile=profile, pki=station_pki)
+        async with rig as served, foreign(served, version) as station:
+            await tell_needs(station, TRANSFER[version])
+            await until(lambda: served.board.may_discharge[0], "consent to discharge")
+            for power_kw in (7.4, -4.0, 5.0):
+                served.set_power(power_kw)
+                await hears(station, 1000.0 * power_kw)
+                of_lease(station)
             told = await asked(served, "GetCompositeSchedule", {"duration": 60, "evseId": 1})
-            assert told.status == "Accepted"
-            assert (told.schedule.evseId, told.schedule.duration, told.schedule.chargingRateUnit) == (1, 60, "W")
-            assert [period.limit for period in told.schedule.chargingSchedulePeriod] == [7_400.0]
-            stopped = await asked(served, "RequestStopTransaction", {"transactionId": "foreign-1"})
-            assert stopped.status == "Accepted"
+            assert told["status"] == "Accepted"
+            schedule = told["schedule"]
+            assert (schedule["evseId"], schedule["duration"], schedule["chargingRateUnit"]) == (1, 60, "W")
+            assert [item["limit"] for item in schedule["chargingSchedulePeriod"]] == [5_000.0]
+            assert await asked(served, "RequestStopTransaction", {"transactionId": "foreign-1"}) == {
+                "status": "Accepted"
+            }
             assert station.stopped == ["foreign-1"]
-            await station.transaction("Ended", 2)
-            await all_told(served, 3)
+            await station.transaction("Ended", 2, reason="RemoteStop")
+            assert not served.board.connected[0]
+            check_stored(served)
 
     asyncio.run(scenario())
 
 
-async def all_told(served: Served, events: int) -> None:
-    """Every transaction event is stored once, and none is left open."""
-    kept = served.store.transaction_events("bay-1", "foreign-1")
-    kinds = ["Started", *["Updated"] * (events - 2), "Ended"]
-    assert [(item.seq_no, item.event_type) for item in kept] == list(enumerate(kinds))
-    assert served.store.open_transactions() == ()
+@pytest.mark.parametrize("version", ["2.0.1", "2.1"])
+def test_what_it_has_no_handler_for_is_refused_and_holds_nothing_up(version: Version) -> None:
+    async def scenario() -> None:
+        async with serving(provision(0)) as served, foreign(served, version) as station:
+            outcome = await served.csms.operator.call("bay-1", "ClearCache", {}, ACTOR)
+            assert (outcome.status, outcome.code) == ("error", "NotImplemented")
+            served.set_power(3.0)
+            await hears(station, 3_000.0)
+            await station.transaction("Ended", 2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_station_comes_in_by_its_own_security_profile_alone(profile: SecurityProfile, station_pki: Pki) -> None:
+    async def scenario() -> None:
+        async with serving(provision(0), provision(1), profile=profile, pki=station_pki) as served:
+            for other in PROFILES:
+                # On profile 3 a password proves nothing; on 2 the certificate of the very station takes no password's place.
+                if other != profile:
+                    with pytest.raises(InvalidStatus, match="401"):
+                        await dialled(served.connect("bay-1", other), "2.1").__aenter__()
+            with pytest.raises(InvalidStatus, match="401"):
+                await dialled(served.connect("bay-2"), "2.1").__aenter__()
+            assert served.csms.online == 0
+            async with foreign(served, "2.1") as station:
+                assert served.csms.online == 1
+                await station.transaction("Ended", 2)
+
+    asyncio.run(scenario())
 
 
 def test_a_2_0_1_station_gives_by_a_negative_limit_with_the_operators_consent() -> None:
@@ -331,7 +377,7 @@ def test_a_2_0_1_station_gives_by_a_negative_limit_with_the_operators_consent() 
             await hears(station, 3_000.0)
             of_lease(station)
             await station.transaction("Ended", 3)
-            await all_told(served, 4)
+            check_stored(served, 4)
 
     asyncio.run(scenario())
 
@@ -363,7 +409,7 @@ def test_discharge_never_arrives_without_all_it_needs(
             assert min(station.powers_w) >= 0.0
             assert "discharge_denied" in served.codes
             await station.transaction("Ended", 2)
-            await all_told(served, 3)
+            check_stored(served, 3)
 
     asyncio.run(scenario())
 
@@ -375,7 +421,7 @@ def test_a_repeated_event_is_stored_once() -> None:
                 await station.transaction("Updated", 1, soc=12.0)
             assert served.board.soc[0] == 0.7
             await station.transaction("Ended", 2)
-            await all_told(served, 3)
+            check_stored(served, 3)
             assert np.isnan(served.board.soc[0])
 
     asyncio.run(scenario())

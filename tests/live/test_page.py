@@ -141,6 +141,7 @@ def test_without_the_key_one_may_look_but_not_touch(browser: Browser, site: Serv
     one.page.click(one.by("estop-confirm"))
     expect(one.page.locator(one.by("auth"))).to_be_visible()
     expect(one.page.locator(one.by("auth"))).to_contain_text("needs its key")
+    expect(one.page.locator(one.by("auth")).get_by_role("link", name="Sign in")).to_have_attribute("href", "/login")
     one.context.close()
     assert site.port.acts == []
     assert all("401" in text for text in one.complaints)

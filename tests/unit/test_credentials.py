@@ -18,7 +18,6 @@ from gridtide.run.credentials import (
     basic_header,
     basic_password,
     provision,
-    read_basic,
     write_secret,
 )
 
@@ -251,7 +250,6 @@ def test_an_identity_may_hold_colons() -> None:
 )
 def test_a_malformed_header_proves_nothing(header: str | None) -> None:
     assert basic_password(header, "bay-1") is None
-    assert read_basic(header) is None
 
 
 names = st.text("ABCabc0123*+=:|@._-", min_size=1, max_size=48)
@@ -261,16 +259,12 @@ names = st.text("ABCabc0123*+=:|@._-", min_size=1, max_size=48)
 def test_what_is_written_is_read(identity: str, password: str, scheme: str) -> None:
     header = scheme + basic_header(identity, password)[6:]
     assert basic_password(header, identity) == password
-    if ":" not in identity:
-        assert read_basic(header) == (identity, password)
 
 
 @given(st.text(max_size=700) | st.binary(max_size=60).map(lambda raw: "Basic " + base64.b64encode(raw).decode()), names)
 def test_any_header_is_read_or_refused(header: str, identity: str) -> None:
     password = basic_password(header, identity)
     assert password is None or header.lower().startswith("basic ")
-    pair = read_basic(header)
-    assert pair is None or (pair[0] and ":" not in pair[0])
 
 
 @given(st.text(max_size=50))

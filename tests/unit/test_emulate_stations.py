@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gridtide.app.cli import app
-from gridtide.app.commands.emulate_stations import check_access, check_files, faults_of, identities
+from gridtide.app.commands.emulate_stations import certified, check_access, check_files, faults_of, identities
 from gridtide.run.credentials import CredentialError
 from gridtide.run.emulator.dialling import Access, client_context
 from gridtide.run.emulator.fleet import FAULTS, Count, FleetPlan, fleet_world, shares
@@ -63,6 +63,52 @@ def test_passwords_come_from_a_file_or_are_shared(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("SHARED", "one-for-all")
     assert identities(2, "X-", 2, None, "SHARED")[1] == {"X-00001": "one-for-all", "X-00002": "one-for-all"}
     assert identities(1, "X-", 0, None, None) == (("X-00001",), {})
+
+
+def test_without_a_count_the_files_say_which_stations_there_are(tmp_path: Path) -> None:
+    """A site of three stations needs no --count; stations of profile 3 bear the names the site knows, not numbers."""
+    file = tmp_path / "passwords"
+    file.write_text("bay-1 secret-one\nbay-2 secret-two\n")
+    file.chmod(0o600)
+    assert identities(None, "X-", 1, file, None)[0] == ("bay-1", "bay-2")
+    assert len(identities(None, "X-", 0, None, None)[0]) == 10
+    with pytest.raises(ValueError, match=r"no IDENTITY\.crt"):
+        certified(tmp_path)
+    for name in ("hall-2.crt", "hall-1.crt", "hall-1.key"):
+        (tmp_path / name).touch(mode=0o600)
+    assert certified(tmp_path) == ("hall-1", "hall-2")
+    options = ["--profile", "3", "--csms", WSS, "--certificates", str(tmp_path), "--exit-after", "0"]
+    told = CliRunner().invoke(app, ["emulate", "stations", *options])
+    assert told.exit_code == 2
+    assert "hall-2.key" in told.output
+
+
+def test_who_cannot_come_in_is_told_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARED", "one-for-all")
+    options = ["--count", "1", "--csms", "ws://127.0.0.1:9/none", "--exit-after", "0.2", "--password-env", "SHARED"]
+    told = CliRunner().invoke(app, ["emulate", "stations", *options])
+    assert told.exit_code == 1
+    assert "No station was accepted" in told.stderr
+    assert "passwords" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("period", "meter_s", "step_s", "tick_s"), [(1.0, 1, 0.5, 0.5), (1.0, 60, 1.0, 5.0), (0.2, 1, 0.2, 0.5)]
+)
+def test_meters_report_as_often_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch, period: float, meter_s: int, step_s: float, tick_s: float
+) -> None:
+    """A step as long as the interval would leave out every other report, and the site calls a station silent after 2 s."""
+    plans: list[FleetPlan] = []
+
+    def spread(plan: FleetPlan, *_: object) -> Count:
+        plans.append(plan)
+        return Count(1, 1, 1, 0, 0.0, 0)
+
+    monkeypatch.setattr("gridtide.run.emulator.fleet_processes.run_spread", spread)
+    options = ["--profile", "0", "--count", "1", "--csms", WS, "--period", str(period), "--meter-period", str(meter_s)]
+    assert CliRunner().invoke(app, ["emulate", "stations", *options]).exit_code == 0
+    assert (plans[0].period_s, plans[0].tick_s) == (step_s, tick_s)
 
 
 def test_every_certificate_and_key_must_be_there(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridtide.run.csms.sessions import Session, as_csv, cdr, cdrs, session_of, sessions
+from gridtide.run.csms import sessions as session_module
+from gridtide.run.csms.sessions import Session, as_csv, cdr, cdrs, events_of, export, session_of, sessions
 from gridtide.run.store import MemoryStore, TransactionEvent
+from gridtide.run.store.rows import TransactionHead
 
 T0 = 1_772_445_600.0
 KINDS = {0: "Started"}
@@ -236,3 +238,50 @@ def test_sessions_of_a_store_by_their_beginning() -> None:
 def test_no_events_are_no_session() -> None:
     with pytest.raises(ValueError, match="events is empty"):
         session_of([])
+
+
+# --- long transactions ------------------------------------------------------------------------------------------------
+def filled(store: MemoryStore, count: int) -> TransactionHead:
+    async def fill() -> None:
+        for seq in range(count):
+            kind = "Ended" if seq == count - 1 else None
+            await store.add_transaction_event(event(seq, meter(T0 + seq, 10.0 + seq), kind=kind, at_s=T0 + seq))
+
+    asyncio.run(fill())
+    (head,) = store.transactions(T0, T0 + 1.0)
+    return head
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9, 10, 11, 12, 23])
+def test_events_are_read_in_short_pages_and_only_the_ends_of_a_very_long_transaction(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "PAGE", 3)
+    monkeypatch.setattr(session_module, "MOST_EVENTS", 10)
+    store, read = MemoryStore(), list[int]()
+    head, whole_read = filled(store, count), store._read
+
+    def counted(call: Any) -> Any:
+        found = whole_read(call)
+        read.append(len(found) if isinstance(found, list) else 1)
+        return found
+
+    monkeypatch.setattr(store, "_read", counted)
+    seen = [one.seq_no for one in events_of(store, head)]
+    assert seen == (list(range(count)) if count <= 10 else [*range(5), *range(count - 5, count)])
+    assert max(read) <= 3
+    (found,) = sessions(store, T0, T0 + 1.0)
+    assert (found.events, found.missing_events, found.ended_s) == (count, 0, T0 + count - 1)
+    assert found.energy_in_kwh == (None if count == 1 else count - 1.0)
+    assert any("only the first and the last" in note for note in found.notes) == (count > 10)
+    assert not any("events are missing" in note for note in found.notes)
+
+
+def test_an_export_is_what_the_sessions_are() -> None:
+    store = MemoryStore()
+    filled(store, 3)
+    found = sessions(store, T0, T0 + 1.0)
+    assert msgspec.json.decode(export(store, T0, T0 + 1.0, None, "json"), type=list[Session]) == found
+    assert export(store, T0, T0 + 1.0, "cs1", "csv").decode() == as_csv(found)
+    assert msgspec.json.decode(export(store, T0, T0 + 1.0, None, "cdr")) == cdrs(found)
+    assert msgspec.json.decode(export(store, T0, T0 + 1.0, "other", "json")) == []

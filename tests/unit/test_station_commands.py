@@ -143,6 +143,47 @@ def test_knocked_and_accept(site: Live, run: Run) -> None:
     assert "has not knocked" in run("stations", "accept", "nobody", code=2).stderr
 
 
+def test_a_group_without_a_command_lists_as_json_too(run: Run) -> None:
+    assert "bay-1" in {row["identity"] for row in json.loads(run("stations", "--json").stdout)}
+    assert isinstance(json.loads(run("tokens", "--json").stdout), list)
+    assert "behind the command" in run("stations", "--json", "show", "bay-1", code=2).stderr
+    assert "behind the command" in run("tokens", "--json", "list", code=2).stderr
+
+
+def test_words_that_cannot_be_meant_are_told_with_a_cure(run: Run) -> None:
+    """Not as the schema's regular expressions."""
+    for told in (
+        run("stations", "add", "yard 4", code=2).stderr, run("stations", "add", "yard-4", "--dialect", "q", code=2).stderr,
+        run("stations", "accept", "x", "--dialect", "q", code=2).stderr,
+        run("tokens", "add", "c", "--departure", "25:00", code=2).stderr,
+        run("tokens", "add", "c", "--departure", "17:30+02:00", code=2).stderr,
+    ):  # fmt: skip
+        assert "give" in told
+        assert "regex" not in told
+        assert "enum" not in told
+    run("tokens", "add", "early", "--departure", "7:30")
+    assert "07:30" in [one["departure"] for one in json.loads(run("tokens", "--json").stdout)]
+    assert "b'" not in run("ocpp", "call", "bay-1", "Reset", "{", code=2).stderr
+
+
+def test_who_knocked_is_accepted_on_any_profile(site: Live, run: Run) -> None:
+    site.do(lambda: site.face.guard.failed("tls-1", "10.0.0.9", "10.0.0.9:7", "unknown station"))
+    assert "serial" in run("stations", "accept", "tls-1", "--security-profile", "3", code=2).stderr
+    words = ("--security-profile", "3", "--serial", "SN-1", "--charge", "22kW", "--json")
+    assert json.loads(run("stations", "accept", "tls-1", *words).stdout)["identity"] == "tls-1"
+    entry = json.loads(run("stations", "show", "tls-1", "--json").stdout)["registered"]
+    assert (entry["security_profile"], entry["serial"], entry["evses"][0]["charge_kw"]) == (3, "SN-1", 22)
+
+
+def test_a_password_in_a_file_is_not_told_in_json(site: Live, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "secret"
+    told = run("stations", "add", "yard-5", "--json", "--out", str(out)).stdout
+    assert json.loads(told) == {"identity": "yard-5"}
+    assert site.face.credentials.accepts("yard-5", out.read_text().strip())
+    told = run("stations", "add", "yard-6", "--json").stdout
+    assert site.face.credentials.accepts("yard-6", json.loads(told)["password"])
+
+
 def test_rotate_ends_with_one_where_the_station_is_offline(run: Run) -> None:
     run("stations", "add", "far-1")
     assert "not connected" in run("stations", "rotate", "far-1", code=1).stderr

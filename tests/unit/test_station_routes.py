@@ -24,6 +24,7 @@ from gridtide.market.tariff import Schedule, Tariff, UseStep
 from gridtide.model.fleet import EvseTable
 from gridtide.run.credentials import Credentials
 from gridtide.run.csms.charge_profiles import ChargeProfile, ChargeProfiles, Conflict
+from gridtide.run.csms.driver_links import WISH_EVERY_S, WISHES_AT_ONCE
 from gridtide.run.csms.registry import StationEntry, TokenEntry
 from gridtide.run.fleet_view import FleetDesk
 from gridtide.run.login_guard import LoginGuard
@@ -570,6 +571,27 @@ def test_tokens_come_and_go() -> None:
     on_face(scenario)
 
 
+def test_long_reads_leave_the_loop() -> None:
+    async def scenario(face: Face) -> None:
+        apart = list[str]()
+
+        async def in_thread(act: Callable[..., Any], *words: Any) -> Any:
+            apart.append(act.__name__)
+            return act(*words)
+
+        face.desk._in_thread = in_thread
+        await face.wire.after(30.0)
+        (row,) = await face.ask("GET", "/transactions")
+        await face.ask("GET", "/sessions")
+        named = {"station": row["station"], "transaction_id": row["transaction_id"]}
+        told = await face.ask("GET", "/transaction", params=named)
+        assert told["transaction"]["started_s"] == row["started_s"]
+        assert told["transaction"]["events"] == len(told["events"])
+        assert apart == ["export", "transaction_detail"]
+
+    on_face(scenario)
+
+
 def test_transactions_sessions_erasure_and_forgetting() -> None:
     async def scenario(face: Face) -> None:
         await face.wire.after(30.0)
@@ -645,6 +667,46 @@ def test_a_drivers_link_shows_the_stay_and_takes_wishes() -> None:
     on_face(scenario)
 
 
+def test_a_link_fills_the_audit_only_with_changes_and_only_so_often() -> None:
+    async def scenario(face: Face) -> None:
+        await face.wire.after(5.0)
+        secret = secret_of(await face.ask("POST", "/stations/bay-1/link", json={}))
+
+        def audited() -> int:
+            return [entry.action for entry in face.wire.store.audit(200)].count("driver.wish")
+
+        wish = {
+            "departs_at_s": face.wire.clock.wall() + 7_200.0,
+            "energy_kwh": 6,
+            "minimum_soc": 0.5,
+            "may_discharge": False,
+        }
+        for _ in range(2 * WISHES_AT_ONCE):
+            await by_driver(face, "POST", secret, json=wish)
+            await by_driver(face, "POST", secret, json={})
+        assert audited() == 1
+        changes = (
+            {"minimum_soc": 0.4},
+            {"may_discharge": True},
+            {"energy_kwh": 7},
+            {"departs_at_s": wish["departs_at_s"] + 60.0},
+        )
+        for number, change in enumerate(changes, start=2):
+            await by_driver(face, "POST", secret, json=change)
+            assert audited() == number
+        for number in range(WISHES_AT_ONCE - 5):
+            await by_driver(face, "POST", secret, json={"minimum_soc": 0.1 + number / 1000})
+        refused = await by_driver(face, "POST", secret, 429, json={"minimum_soc": 0.9})
+        assert "too often" in refused["detail"]
+        assert face.wire.board.minimum_soc[0] < 0.9
+        assert audited() == WISHES_AT_ONCE
+        await face.wire.after(WISH_EVERY_S)
+        await by_driver(face, "POST", secret, json={"minimum_soc": 0.6})
+        await by_driver(face, "POST", secret, 429, json={"minimum_soc": 0.7})
+
+    on_face(scenario)
+
+
 def test_a_card_that_must_not_discharge_stays_so() -> None:
     async def scenario(face: Face) -> None:
         entry = TokenEntry(id_token=CARD, may_discharge=False)
@@ -706,10 +768,31 @@ def test_a_drivers_write_from_a_foreign_page_is_refused() -> None:
     on_face(scenario)
 
 
+def test_a_station_is_moved_and_given_the_cards() -> None:
+    async def scenario(face: Face) -> None:
+        registry = face.wire.csms.registry
+        await face.ask("POST", "/stations", json={"identity": "new-1", "security_profile": 2})
+        path = "/stations/new-1/security-profile"
+        assert "never goes back" in await face.ask("POST", path, 400, json={"security_profile": 1})
+        assert "serial" in await face.ask("POST", path, 400, json={"security_profile": 3})
+        assert registry.moves == {}
+        await face.ask("PUT", "/stations/new-1", json={"identity": "new-1", "security_profile": 2, "serial": "SN-1"})
+        await face.ask("POST", path, json={"security_profile": 3})
+        assert registry.moves == {"new-1": 3}
+        await face.ask("POST", "/stations/nobody/security-profile", 404, json={"security_profile": 2})
+        await face.ask("POST", "/tokens", json={"id_token": "card-1"})
+        assert await face.ask("POST", "/stations/bay-1/local-list") == {"changed": True}
+        assert [entry.action for entry in face.wire.store.audit(50)].count("station.local_list") == 1
+        await face.ask("POST", "/stations/nobody/local-list", 404)
+
+    on_face(scenario)
+
+
 # --- roles ----------------------------------------------------------------------------------------------------------
 ACTS: list[tuple[str, str, Role]] = [
     ("POST", "/stations", "admin"), ("PUT", "/stations/bay-1", "admin"), ("DELETE", "/stations/bay-1", "admin"),
     ("POST", "/stations/bay-1/rotate-password", "admin"), ("POST", "/stations/bay-1/mode", "operator"),
+    ("POST", "/stations/bay-1/security-profile", "admin"), ("POST", "/stations/bay-1/local-list", "operator"),
     ("POST", "/stations/bay-1/call", "admin"), ("POST", "/stations/bay-1/test-discharge", "operator"),
     ("POST", "/stations/bay-1/link", "operator"), ("POST", "/knocked/x/accept", "admin"),
     ("POST", "/faults/clear", "operator"), ("POST", "/charge-profile", "operator"),

@@ -105,6 +105,37 @@ def test_transaction_event_counts_once(with_store: WithStore) -> None:
     with_store(use)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"payload_json": b'"' + b"x" * 1_000_000 + b'"'},
+        {"transaction_id": ""},
+        {"seq_no": -1},
+        {"at_s": 0.0},
+        {"evse_id": -1},
+    ],
+)
+def test_a_posted_event_is_checked_but_for_the_syntax_of_its_message(
+    with_store: WithStore, changes: dict[str, object]
+) -> None:
+    async def use(store: Store) -> None:
+        told = asyncio.Event()
+        results = list[object]()
+
+        def done(new: bool | None, error: Exception | None) -> None:
+            results.append((new, error))
+            told.set()
+
+        with pytest.raises(StoreRangeError):
+            store.post_transaction_event(msgspec.structs.replace(transaction(0), **changes), done)
+        store.post_transaction_event(transaction(0), done)
+        await told.wait()
+        assert results == [(True, None)]
+        assert store.transaction_events("cs-1", "tx-1") == [transaction(0)]
+
+    with_store(use)
+
+
 def test_ended_transaction_is_not_open_even_if_a_late_event_follows(with_store: WithStore) -> None:
     async def use(store: Store) -> None:
         await store.add_transaction_event(transaction(0, "Started"))
@@ -554,3 +585,32 @@ def test_memory_store_rehearses_a_broken_disk() -> None:
             store.events()
 
     run_sim(main())
+
+
+def test_a_long_read_of_another_thread_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    """The loop's reads have a connection and a lock of their own."""
+
+    async def scenario() -> None:
+        store = SqliteStore.open(tmp_path / "s.db", NOW_S)
+        began, goes_on = threading.Event(), threading.Event()
+
+        def long_read(connection: sqlite3.Connection) -> int:
+            began.set()
+            assert goes_on.wait(10.0)
+            return int(connection.execute("SELECT 1").fetchone()[0])
+
+        reading = asyncio.create_task(asyncio.to_thread(store._read, long_read))
+        await asyncio.to_thread(began.wait, 10.0)
+        beside = asyncio.create_task(asyncio.to_thread(goes_on.wait, 3.0))
+        assert store.events(1) == (), "this would wait for ever"
+        assert not reading.done()
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert await reading == 1
+        await closing
+        await beside
+        with pytest.raises(StoreError, match="closed"):
+            store.events(1)
+
+    asyncio.run(scenario())

@@ -84,6 +84,30 @@ def test_later_values_win_value_by_value() -> None:
         assert (reading.power_kw, reading.soc, reading.t_s) == (-2.0, 0.5, NOON.timestamp() + 10.0)
 
 
+@pytest.mark.parametrize("phases", [("L1",), ("L1", "L2", "L3"), ()])
+def test_what_grows_beyond_every_number_does_not_count(phases: tuple[str, ...]) -> None:
+    huge: list[dict[str, Any]] = [{"phase": phase} for phase in phases] or [{}]
+    reading = read(*(sample(1.7e308, "Power.Active.Import", "kW", multiplier=1, **options) for options in huge))
+    assert reading.power_kw is None
+    if len(phases) > 1:
+        assert read(*(sample(1.7e308, "Power.Active.Import", "kW", **options) for options in huge)).power_kw is None
+
+
+def test_newer_magnitudes_replace_both_older_ones() -> None:
+    older = v21.MeterValueType(timestamp=NOON, sampledValue=(sample(7000.0, "Power.Active.Import", "W"), sample(3.0)))
+    newer = v21.MeterValueType(
+        timestamp=NOON + timedelta(seconds=1), sampledValue=(sample(2000.0, "Power.Active.Export", "W"),)
+    )
+    for told in ([older, newer], [newer, older]):
+        reading = read_meter_values(told)
+        assert (reading.power_kw, reading.energy_import_kwh) == (-2.0, 0.003)
+
+
+def test_the_first_of_equal_samples_counts() -> None:
+    assert read(sample(1.0, "Voltage", "V"), sample(2.0, "Voltage", "V")).voltage_v == 1.0
+    assert read(sample(float("nan"), "Voltage", "V"), sample(2.0, "Voltage", "V")).voltage_v == 2.0
+
+
 def test_nothing_to_read_or_to_tell() -> None:
     with pytest.raises(ValueError, match="meterValue"):
         read_meter_values([])

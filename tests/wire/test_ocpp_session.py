@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from gridtide.wire.ocpp.actions import Role, Version, choose_subprotocol, identity_of, version_of
+from gridtide.wire.ocpp.actions import Role, Version, choose_subprotocol, identity_of
 from gridtide.wire.ocpp.admission import SessionSettings
 from gridtide.wire.ocpp.boot import BootState
 from gridtide.wire.ocpp.errors import LocalProtocolError
@@ -83,10 +83,6 @@ def result(message_id: str, payload: str = '{"status":"Accepted"}') -> bytes:
 )
 def test_newest_common_subprotocol(offered: list[str], chosen: str | None) -> None:
     assert choose_subprotocol(offered) == chosen
-
-
-def test_versions_of_subprotocols() -> None:
-    assert (version_of("ocpp2.1"), version_of("ocpp2.0.1")) == ("2.1", "2.0.1")
 
 
 @pytest.mark.parametrize(
@@ -187,12 +183,56 @@ def test_a_stop_overtakes_and_ends_the_wait_after_a_second() -> None:
     dead = clear_cache(session, 0.0)
     for _ in range(3):
         setpoint(session, 1.0, 0.0)
-    halt = stop(session, 10.0)
+    halt = stop(session, 1.0)
     frames_of(session)
-    assert session.next_deadline_s() == 11.0
-    assert [(e.id, e.reason) for e in only(session.tick(11.0), CallFailed)] == [(dead, "overtaken")]
+    assert session.next_deadline_s() == 2.0
+    assert [(e.id, e.reason) for e in only(session.tick(2.0), CallFailed)] == [(dead, "overtaken")]
     assert [frame[1] for frame in frames_of(session)] == [halt]
-    assert only(session.receive(result(dead), 11.1), CallAnswered) == []
+    assert only(session.receive(result(dead), 2.1), CallAnswered) == []
+
+
+def test_a_setpoint_waits_three_seconds_for_an_unanswered_question() -> None:
+    session = new_session()
+    dead = clear_cache(session, 0.0)
+    wanted = setpoint(session, 5.0, 10.0)
+    frames_of(session)
+    assert session.next_deadline_s() == 13.0
+    assert [(e.id, e.reason) for e in only(session.tick(13.0), CallFailed)] == [(dead, "overtaken")]
+    assert [frame[1] for frame in frames_of(session)] == [wanted]
+
+
+def test_a_setpoint_does_not_shorten_the_wait_for_another() -> None:
+    session = new_session()
+    setpoint(session, 5.0, 0.0)
+    setpoint(session, 6.0, 0.5)
+    assert session.next_deadline_s() == 2.0
+
+
+def test_the_newest_stop_takes_the_place_of_all_before_it() -> None:
+    """A discharge that waits behind an older stop must not follow the newest one."""
+    session = new_session()
+    clear_cache(session, 0.0)
+    stop(session, 0.0, replace_key="bay")
+    setpoint(session, -7.0, 0.1, replace_key="bay")
+    halt = stop(session, 0.2, replace_key="bay")
+    frames_of(session)
+    session.tick(1.2)
+    session.receive(result(halt), 1.3)
+    assert [frame[1] for frame in frames_of(session)] == [halt]
+    assert session.waiting_calls == 0
+
+
+def test_unsent_calls_are_withdrawn_by_key_but_no_stop_by_less() -> None:
+    session = new_session()
+    clear_cache(session, 0.0)
+    stop(session, 0.0, replace_key=("bay", 1))
+    gone = setpoint(session, -7.0, 0.0, replace_key=("bay", 2))
+    setpoint(session, -7.0, 0.0, replace_key=("other", 2))
+    events = session.withdraw(lambda key: key[0] == "bay", Priority.CONTROL)  # type: ignore[index]
+    assert [(e.id, e.reason) for e in only(events, CallFailed)] == [(gone, "replaced")]
+    assert session.waiting_calls == 2
+    session.withdraw(lambda key: key[0] == "bay", Priority.STOP)  # type: ignore[index]
+    assert session.waiting_calls == 1
 
 
 def test_two_stops_behind_a_dead_call_leave_within_two_seconds() -> None:
@@ -219,9 +259,9 @@ def test_full_queue_gives_up_its_least_urgent_call() -> None:
 def test_an_unsent_call_expires() -> None:
     session = new_session()
     clear_cache(session, 0.0)
-    lease = setpoint(session, -1.0, 0.0, expires_at_s=5.0)
-    assert session.next_deadline_s() == 5.0
-    assert [(e.id, e.reason, e.was_sent) for e in only(session.tick(5.0), CallFailed)] == [(lease, "expired", False)]
+    lease = setpoint(session, -1.0, 0.0, expires_at_s=2.5)
+    assert session.next_deadline_s() == 2.5
+    assert [(e.id, e.reason, e.was_sent) for e in only(session.tick(2.5), CallFailed)] == [(lease, "expired", False)]
 
 
 def test_call_error_fails_the_call_with_its_code() -> None:

@@ -142,6 +142,12 @@ class SiteClient:
         except SiteError:
             connection.close()
             raise
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            cure = "name a file with the root that signed it in SSL_CERT_FILE, and give a name it holds in --url"
+            raise SiteError(
+                f"{self.url} shows a certificate that is not trusted ({error.verify_message}): {cure}"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             cure = "is gridtide running there? Start it with `gridtide run` or `gridtide demo`, or give --url"

@@ -49,6 +49,8 @@ class Face(Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """Further names of the site that a browser may use (Host)."""
     exit_after_s: float | None = None
+    address: str = ""
+    """Address of the page as drivers' phones reach it."""
     tls: tuple[Path, Path] | None = None
     """Certificate chain and key of the page, PEM files."""
 
@@ -172,7 +174,12 @@ async def run_with_page(
     keep_pauses_short()
     live.add(lambda: collect_forever(live.service.clock))
     desk = FleetDesk(
-        live.service, viewer, live.credentials, guard=lambda: live.listener.guard, timezone=viewer.place[1]
+        live.service,
+        viewer,
+        live.credentials,
+        guard=lambda: live.listener.guard,
+        timezone=viewer.place[1],
+        address=face.address,
     )
     live.add(desk.run)
     faces = [station_routes(desk), *driver_routes(desk, time.monotonic)]

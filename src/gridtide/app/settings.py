@@ -271,6 +271,8 @@ class Server(Struct, frozen=True, kw_only=True):
     """Whether stations may connect without TLS on an address other machines reach (a trusted network or VPN)."""
     ocpp_tls: Address | None = None
     """Security profiles 2 and 3, as "0.0.0.0:9443"; needs `pki`."""
+    tls_conformance: bool = False
+    """Also offer stations TLS 1.2 with the two RSA suites OCPP names, which have no forward secrecy: for a test, not for use."""
     pki: File = "pki"
     """Folder with the station-side certificates, as `gridtide pki init` makes it; relative to the site file."""
     tls_cert: File | None = None
@@ -285,6 +287,8 @@ class Server(Struct, frozen=True, kw_only=True):
     """Whether the page may listen where other machines reach it; they sign in, also to read."""
     names: tuple[HostName, ...] = ()
     """Further names under which browsers open the page, as "site.example" or "site.example:8443"."""
+    concurrency_limit: Annotated[int, Meta(ge=1, le=10_000)] = 200
+    """Calls of people to stations under way at once; ten times as many wait. Setpoints and stops do not wait for them."""
 
 
 class Store(Struct, frozen=True, kw_only=True):
@@ -292,6 +296,10 @@ class Store(Struct, frozen=True, kw_only=True):
 
     path: File = "gridtide.db"
     """Relative to the site file."""
+    keep_transactions_days: Annotated[int, Meta(ge=0, le=9_000)] = 0
+    """Ended transactions older than this are deleted, once a day; 0 keeps them for ever."""
+    keep_telemetry_days: Annotated[int, Meta(ge=0, le=9_000)] = 400
+    """Measured values older than this are deleted, once a day; 0 keeps them for ever."""
 
 
 class SiteFile(Struct, frozen=True, kw_only=True):

@@ -99,9 +99,9 @@ CATALOGUE: tuple[EventKind, ...] = (
     EventKind(
         "latency_over_budget",
         "warning",
-        "Decision late",
-        "A setpoint followed its sample by more than 200 ms.",
-        "Check the load of this machine; the log says where the time went.",
+        "Setpoint late",
+        "A setpoint followed its sample by more than 200 ms, or a station's answer followed the decision by more than 100 ms.",
+        "The text says where the time went: in the controller, check the load of this machine; at a station, its network.",
     ),
     EventKind(
         "station_timeout",

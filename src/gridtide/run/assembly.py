@@ -146,18 +146,23 @@ class OcppListener:
         """As `OcppServer`; `limits` are the login guard's, `expiries` the watch's. Raises CredentialError for plain ws
         where it is not meant."""
         self._csms, self._on_event = csms, on_event
+        self._clock = clock or WallClock()
         self.refused = 0
         self._told: OrderedDict[tuple[str, Reason], None] = OrderedDict()
-        self.guard = LoginGuard(clock or WallClock(), self._tell, limits)
+        self.guard = LoginGuard(self._clock, self._tell, limits)
         self.server = OcppServer(
             credentials, self._serve, lambda _identity, _peer: None, host=host, port=port, tls=tls, more=more, door=door,
             identity_of_serial=identity_of_serial, guard=self.guard, clock=clock, profile1_addresses=profile1_addresses,
         )  # fmt: skip
         self.watch = CertificateWatch(
-            self.server, clock or WallClock(), lambda text: on_event("security", "ocpp", text), expiries
+            self.server, self._clock, lambda text: on_event("security", "ocpp", text), expiries
         )
 
     async def _serve(self, greeting: Greeting, link: WebSocketLink) -> None:
+        profile = greeting.security_profile
+        if await self._csms.registry.finish_move(greeting.identity, profile, self._clock.wall()):
+            text = f"{greeting.identity} now uses security profile {profile}; the one before is refused."
+            self._on_event("security", greeting.identity, text)
         await self._csms.serve(greeting.identity, VERSIONS[greeting.version], link)
 
     def _tell(self, identity: str, peer: str, reason: Reason) -> None:

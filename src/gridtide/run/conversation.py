@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 
 import structlog
 
@@ -18,6 +18,7 @@ from gridtide.wire.ocpp.events import (
     ProtocolViolation,
     SendReceived,
 )
+from gridtide.wire.ocpp.outgoing import Priority
 from gridtide.wire.ocpp.session import Session
 from gridtide.wire.ocpp.structs import WireStruct
 
@@ -96,6 +97,10 @@ class Conversation:
         call_id = self.session.call(action, payload, self._clock.monotonic(), **how)  # type: ignore[arg-type]
         self._waiting[call_id] = done
         self._write()
+
+    def withdraw(self, is_meant: Callable[[Hashable], bool], priority: Priority) -> None:
+        """Give up unsent calls whose `replace_key` is meant, but for those more urgent than `priority`."""
+        self._digest(self.session.withdraw(is_meant, priority))
 
     async def call(self, action: str, payload: WireStruct, **how: object) -> CallAnswered | CallFailed:
         """Call and wait for the outcome."""
@@ -192,14 +197,15 @@ class Conversation:
             if isinstance(outcome, WireStruct):
                 self.session.answer(call.id, outcome, self._clock.monotonic())
                 return
-        except LocalProtocolError as error:  # the session has answered already
-            outcome = error
+        except LocalProtocolError as error:
+            # The session has answered with an error already.
+            log.error("ocpp_answer_invalid", action=call.action, exc_info=error)
+            return
         if isinstance(outcome, RemoteProtocolError):
             self.session.refuse(call.id, outcome.code, outcome.description)
             return
         log.error("ocpp_handler_failed", action=call.action, exc_info=outcome)
-        if not isinstance(outcome, LocalProtocolError):
-            self.session.refuse(call.id, "InternalError", "internal error")
+        self.session.refuse(call.id, "InternalError", "internal error")
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

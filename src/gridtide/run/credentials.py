@@ -242,13 +242,6 @@ def basic_header(identity: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{identity}:{password}".encode()).decode("ascii")
 
 
-def read_basic(header: str | None) -> tuple[str, str] | None:
-    """(identity, password) of an Authorization header; None when it is missing or malformed."""
-    text = _basic_text(header)
-    identity, colon, password = (text or "").partition(":")
-    return (identity, password) if colon and identity else None
-
-
 def basic_password(header: str | None, identity: str) -> str | None:
     """The password that an Authorization header gives for `identity`; None unless its user is exactly that.
 

@@ -54,9 +54,10 @@ class Registered(Protocol):
 class RegistryDoors:
     """The doors of registered stations, as they are registered at the moment of the question."""
 
-    def __init__(self, stations: Mapping[str, Registered]) -> None:
-        """`stations` by identity; read at every question."""
+    def __init__(self, stations: Mapping[str, Registered], moves: Mapping[str, SecurityProfile] | None = None) -> None:
+        """`stations` by identity, and the security profile that some are being moved to; both read at every question."""
         self._stations = stations
+        self._moves = moves if moves is not None else {}
 
     def door(self, identity: str) -> StationDoor | None:
         """The station's door; None for an identity that is not registered."""
@@ -64,7 +65,11 @@ class RegistryDoors:
         if entry is None:
             return None
         return StationDoor(
-            security_profile=entry.security_profile, serial=entry.serial, tls_min=entry.tls_min, enabled=entry.enabled
+            security_profile=entry.security_profile,
+            serial=entry.serial,
+            tls_min=entry.tls_min,
+            enabled=entry.enabled,
+            next_profile=self._moves.get(identity),
         )
 
 

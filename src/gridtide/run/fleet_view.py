@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import structs
@@ -14,13 +14,12 @@ from gridtide.run.csms import device_model, limits
 from gridtide.run.csms.charge_profiles import ChargeProfile, ChargeProfiles, ProfileStatus
 from gridtide.run.csms.discharge_test import DischargeTester, TestReport
 from gridtide.run.csms.driver_links import DriverLinks, DriverView, DriverWish
-from gridtide.run.csms.operate import CallOutcome
+from gridtide.run.csms.operate import CallOutcome, StationOffline
 from gridtide.run.csms.provisioning import InThread, Provisioning
 from gridtide.run.csms.registry import StationEntry, StationMode, TokenEntry
-from gridtide.run.csms.sessions import Session, sessions
+from gridtide.run.csms.sessions import export
 from gridtide.run.csms.views import (
     Cleared,
-    EventRow,
     Issued,
     JournalRow,
     KnockRow,
@@ -32,13 +31,16 @@ from gridtide.run.csms.views import (
     TransactionDetail,
     TransactionRow,
 )
+from gridtide.run.doors import SecurityProfile
 from gridtide.run.login_guard import LoginGuard
 from gridtide.run.site import SiteService
-from gridtide.run.station_views import StationViews, transaction_row
+from gridtide.run.station_views import StationViews, transaction_detail, transaction_row
 from gridtide.run.store.rows import EARLIEST_S, LATEST_S
 from gridtide.run.view import Viewer
 
 SIGN_EVENTS = 200
+SLICE = 100
+"""Stations looked at before others have their turn."""
 CALL_S = 60.0
 """Longest wait for a station's answer to a person's call."""
 
@@ -54,11 +56,13 @@ class FleetDesk:
         *,
         guard: Callable[[], LoginGuard | None] = lambda: None,
         timezone: str = "UTC",
+        address: str = "",
         in_thread: InThread = asyncio.to_thread,
     ) -> None:
-        """`guard`: the listener's, once there is one; `in_thread` runs what writes the password file."""
-        self._site, self._viewer = site, viewer
+        """`guard`: the listener's, once there is one; `in_thread` runs what writes the password file and long reads."""
+        self._site, self._viewer, self.address = site, viewer, address
         self._views = StationViews(site, credentials)
+        self._in_thread, self._long_read = in_thread, asyncio.Lock()
         self._provisioning = Provisioning(site, credentials, guard, in_thread)
         self._profiles = ChargeProfiles(site)
         self._tester = DischargeTester(site, timezone)
@@ -97,13 +101,33 @@ class FleetDesk:
         """Allow or forbid discharge at a station."""
         await self._site.csms.registry.set_mode(identity, mode, actor, self._site.clock.wall())
 
+    async def move_station(self, identity: str, profile: SecurityProfile, downgrade_allowed: bool, actor: str) -> None:
+        """Let a station come in on another security profile too, by the rules of its OCPP version."""
+        csms = self._site.csms
+        version = csms.stations[identity].version if identity in csms.stations else "2.1"
+        await csms.registry.begin_move(
+            identity, profile, actor, self._site.clock.wall(), version=version, downgrade_allowed=downgrade_allowed
+        )
+
+    async def push_local_list(self, identity: str, actor: str) -> bool:
+        """Give a station the registered cards; False if it did not take them. StationOffline when it is away."""
+        station = self._site.csms.stations.get(identity)
+        if station is not None and station.accepted is None:
+            raise StationOffline(f"station {identity} is not connected: try again when it is back")
+        detail = msgspec.json.encode({"station": identity})
+        await self._site.store.append_audit(self._site.clock.wall(), actor, "station.local_list", detail)
+        return await self._site.csms.push_local_list(identity)
+
     def knocked(self) -> tuple[KnockRow, ...]:
         """Unknown identities that tried to connect."""
         return self._provisioning.knocked()
 
     def device_model(self, identity: str) -> tuple[Record, ...]:
         """What the station told of its variables."""
-        return self._records(identity, device_model.VARIABLE)
+        return tuple(
+            structs.replace(record, value=device_model.shown(record.key, record.value))
+            for record in self._records(identity, device_model.VARIABLE)
+        )
 
     def profiles(self, identity: str) -> ProfilesView:
         """Setpoints sent, and the profiles the station reported."""
@@ -183,7 +207,8 @@ class FleetDesk:
         await self._site.csms.registry.remove_token(entry.id_token, entry.type, actor, self._site.clock.wall())
 
     async def erase_token(self, id_token: str, actor: str) -> int:
-        """Forget a person: its registrations, links, and its token in every stored transaction. How many events changed."""
+        """Forget a person: its registrations, links, reservations, and its token in every stored transaction, also in what is
+        yet to come of them. How many records changed."""
         registry, now_s = self._site.csms.registry, self._site.clock.wall()
         wanted = id_token.lower()
         spellings = {id_token}
@@ -192,7 +217,16 @@ class FleetDesk:
             await self._links.unlink_token(entry, actor)
             if await self._site.store.remove_entry("token", f"{entry.type}:{wanted}", "erasure", now_s):
                 registry.tokens.pop(f"{entry.type}:{wanted}", None)
-        return sum([await self._site.store.erase_token(one, actor, now_s) for one in sorted(spellings)])
+        csms, changed = self._site.csms, 0
+        for one in sorted(spellings):
+            # First what is yet to come, then what is there: nothing slips in between.
+            csms.erase_token(one)
+            changed += await self._site.store.erase_token(one, actor, now_s)
+        for place, name in enumerate(list(csms.stations)):
+            changed += sum([await csms.reports.erase_token(name, one) for one in sorted(spellings)])
+            if place % SLICE == 0:
+                await asyncio.sleep(0)
+        return changed
 
     async def forget(self, before_s: float, actor: str) -> int:
         """Delete ended transactions older than `before_s`; how many went."""
@@ -215,30 +249,21 @@ class FleetDesk:
         """Transactions that began in [start_s, end_s), newest first."""
         return tuple(transaction_row(head) for head in self._site.store.transactions(start_s, end_s, station, limit))
 
-    def transaction(self, station: str, transaction_id: str) -> TransactionDetail:
-        """One transaction with its events as they were told."""
-        events = self._site.store.transaction_events(station, transaction_id)
-        if not events:
-            raise KeyError(f"there is no transaction {transaction_id[:64]!r} of station {station[:64]!r}")
-        rows = tuple(
-            EventRow(
-                seq_no=event.seq_no, kind=event.event_type, at_s=event.at_s,
-                payload=msgspec.json.decode(event.payload_json),
+    async def transaction(self, station: str, transaction_id: str) -> TransactionDetail:
+        """One transaction with its events as they were told; of a very long one the first and the last."""
+        async with self._long_read:
+            found: TransactionDetail = await self._in_thread(
+                transaction_detail, self._site.store, station, transaction_id
             )
-            for event in events
-        )  # fmt: skip
-        times = [event.at_s for event in events]
-        head = TransactionRow(
-            station=station, transaction_id=transaction_id,
-            evse=next((event.evse_id for event in events if event.evse_id is not None), None), started_s=min(times),
-            last_s=max(times), ended=any(event.event_type == "Ended" for event in events), events=len(events),
-            missing_events=max(0, events[-1].seq_no + 1 - len(events)),
-        )  # fmt: skip
-        return TransactionDetail(transaction=head, events=rows)
+        return found
 
-    def sessions(self, start_s: float, end_s: float, station: str | None) -> list[Session]:
+    async def sessions(
+        self, start_s: float, end_s: float, station: str | None, shape: Literal["json", "csv", "cdr"]
+    ) -> bytes:
         """Sessions that began in [start_s, end_s), oldest first."""
-        return sessions(self._site.store, start_s, end_s, station)
+        async with self._long_read:
+            body: bytes = await self._in_thread(export, self._site.store, start_s, end_s, station, shape)
+        return body
 
     # --- drivers ----------------------------------------------------------------------------------------------------
     async def link_token(self, id_token: str, type_: str | None, actor: str) -> str:

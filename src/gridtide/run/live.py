@@ -15,11 +15,11 @@ from gridtide.run.assembly import SITE_METER, OcppListener, ids, socket_stations
 from gridtide.run.clock import Clock
 from gridtide.run.credentials import Credentials
 from gridtide.run.csms.evidence import EvidenceBoard
-from gridtide.run.csms.operate import CheckUrl
+from gridtide.run.csms.operate import CALLS_AT_ONCE, CheckUrl
 from gridtide.run.csms.registry import Registry, StationEntry
 from gridtide.run.csms.service import Csms
 from gridtide.run.csms.station import DriverDefault, Provision
-from gridtide.run.doors import RegistryDoors
+from gridtide.run.doors import RegistryDoors, TlsVersion
 from gridtide.run.emulator.site import EmulatedSite
 from gridtide.run.modbus import ModbusMeterClient, ModbusMeterServer
 from gridtide.run.ocpp_server import Listen
@@ -151,6 +151,8 @@ class StationSide(Struct, frozen=True):
     """Security profiles 2 and 3."""
     pki: Path | None = None
     """Folder of the certificates, as `gridtide pki init` makes it."""
+    conformance: bool = False
+    """Also TLS 1.2 with the two suites that have no forward secrecy: for a test."""
 
 
 async def open_site(
@@ -168,6 +170,7 @@ async def open_site(
     registry: Callable[[Store], Registry] | None = None,
     driver_default: Callable[[Registry], Callable[[str, float], DriverDefault | None]] = lambda _registry: _nothing,
     check_url: CheckUrl = lambda _address, _field: None,
+    concurrency_limit: int = CALLS_AT_ONCE,
 ) -> LiveSite:
     """Open store and sockets of a site; raises OSError when an address is taken, CredentialError for keys others can read and
     for plain WebSockets where they are not meant. What fails leaves nothing open. Without a `registry` the stations given are
@@ -182,6 +185,7 @@ async def open_site(
         csms = Csms(
             settings.table, stations, board, store, clock, ids("c"), lease_s=settings.guard.lease_s,
             driver_default=driver_default(registered), registry=registered, check_url=check_url,
+            concurrency_limit=concurrency_limit,
         )  # fmt: skip
         client = ModbusMeterClient(meter.host, meter.port, registers, clock, random.Random(1))
         opened.push_async_callback(client.close)
@@ -203,16 +207,31 @@ def _listener(
     pki = Pki(side.pki) if side.tls is not None and side.pki is not None else None
     more = []
     if side.tls is not None and pki is not None:
-        old = any(entry.tls_min == "1.2" for entry in registered.stations.values())
-        tls = StationTls(pki.tls_settings(minimum="1.2" if old else "1.3"))
+        tls = StationTls(pki.tls_settings(minimum=_lowest_tls(registered), conformance=side.conformance))
+        _follow(registered, tls)
         more.append(Listen(side.tls.host, side.tls.port, tls))
         csms.sign_with(lambda csr, serial, _: asyncio.to_thread(pki.sign_csr, csr, serial, clock.wall()), pki.operator)
     return OcppListener(
         csms, credentials, service.note, side.plain.host, side.plain.port, more=more,
-        door=RegistryDoors(registered.stations), identity_of_serial=registered.by_serial, clock=clock,
+        door=RegistryDoors(registered.stations, registered.moves), identity_of_serial=registered.by_serial, clock=clock,
         profile1_addresses=frozenset({side.plain.host}) if side.plain_anywhere else frozenset(),
         expiries=pki.expiries if pki is not None else None,
     )  # fmt: skip
+
+
+def _lowest_tls(registered: Registry) -> TlsVersion:
+    return "1.2" if any(entry.tls_min == "1.2" for entry in registered.stations.values()) else "1.3"
+
+
+def _follow(registered: Registry, tls: StationTls) -> None:
+    """A station registered for TLS 1.2 while the site runs can connect at once; with the last one TLS 1.2 is gone."""
+    before = registered.changed
+
+    def changed(identity: str) -> None:
+        before(identity)
+        tls.set_minimum(_lowest_tls(registered))
+
+    registered.changed = changed
 
 
 def _entry(provision: Provision) -> StationEntry:

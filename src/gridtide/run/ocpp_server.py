@@ -169,7 +169,7 @@ class OcppServer:
             self._serve, listen.host, listen.port, ssl=tls, process_request=admit, subprotocols=OFFERED,
             select_subprotocol=_select, compression=None, max_size=MAX_FRAME_BYTES, ping_interval=self._ping_s,
             ping_timeout=self._ping_s, close_timeout=2.0, max_queue=64, server_header=None, logger=_socket_log,
-            create_connection=cast("type[ServerConnection]", self._arrive), backlog=32,
+            create_connection=cast("type[ServerConnection]", self._arrive), backlog=128,
         )  # fmt: skip
 
     def _arrive(self, *args: Any, **kwargs: Any) -> ServerConnection:

@@ -28,6 +28,7 @@ from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.service import Csms
 from gridtide.run.history import History
 from gridtide.run.memory import Limit
+from gridtide.run.security_pace import SecurityPace
 from gridtide.run.simloop import Trace
 from gridtide.run.store import Store, StoredEvent, StoreError, StoreRangeError
 from gridtide.run.watch import FleetWatch
@@ -35,7 +36,7 @@ from gridtide.wire.modbus.reading import MeterReadError, MeterReading
 
 log = structlog.get_logger(__name__)
 LATENCY_BUDGET_S = 0.2
-LEVEL = frozenset({"max_capacity_reached", "latency_over_budget", "discharge_denied", "store_failed", "security"})
+LEVEL = frozenset({"max_capacity_reached", "latency_over_budget", "discharge_denied", "store_failed"})
 """Events that may hold cycle after cycle: each is told at most once a minute and source."""
 LEVEL_EVERY_S = 60.0
 OVERRUN_SHARE = 0.8
@@ -92,6 +93,7 @@ class SiteService:
         self._paying = False
         self._presses = 0
         self._noted: dict[tuple[str, str], float] = {}
+        self._security = SecurityPace()
         csms.tell(self.note)
         self._restore()
 
@@ -314,6 +316,8 @@ class SiteService:
         if found is not None and found.code == "meter_sign":
             await self.store.put_setting("meter_sign", b"false", actor, self.clock.wall())
             self.state = structs.replace(self.state, meter=acknowledge_sign(self.state.meter))
+        if found is not None and found.code == "security":
+            self._security.seen(found.source)
         return await self.store.mark_event_seen(event_id, actor, self.clock.wall())
 
     async def override(self, row: int, mode: str, power_kw: float, minutes: float, actor: str) -> None:
@@ -336,7 +340,13 @@ class SiteService:
         kind, now_s = BY_CODE[code], self.clock.monotonic()
         if code in LEVEL and now_s - self._noted.get((code, source), -math.inf) < LEVEL_EVERY_S:
             return
-        self._noted[code, source] = now_s
+        if code in LEVEL:
+            self._noted[code, source] = now_s
+        if code == "security":
+            told = self._security.words(source, text, now_s)
+            if told is None:
+                return
+            text = told
         words = " ".join(part for part in (text, "" if kind.severity == "info" else kind.cure) if part)
         event = StoredEvent(
             at_s=self.clock.wall(),

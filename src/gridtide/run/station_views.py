@@ -8,10 +8,21 @@ from typing import Any
 import msgspec
 
 from gridtide.run.credentials import CredentialError, Credentials
+from gridtide.run.csms.sessions import events_of
 from gridtide.run.csms.station import Station
-from gridtide.run.csms.views import EvseRow, Link, SentRow, StationDetail, StationRow, TransactionRow
+from gridtide.run.csms.views import (
+    EventRow,
+    EvseRow,
+    Link,
+    SentRow,
+    StationDetail,
+    StationRow,
+    TransactionDetail,
+    TransactionRow,
+)
 from gridtide.run.csms.why_not import driver_first, why_not
 from gridtide.run.site import SiteService
+from gridtide.run.store import Store
 from gridtide.run.store.rows import TransactionHead
 
 CALM = ("Available", "Unknown")
@@ -77,6 +88,7 @@ class StationViews:
             dialect=entry.dialect if entry is not None else station.provision.dialect, mode=registry.mode(identity),
             from_file=entry is None or entry.from_file, evses=evses,
             last_error=next((errors[name] for name in names if name in errors), None),
+            round_trip_ms=None if station.round_trip_s is None else round(station.round_trip_s * 1e3, 1),
         )  # fmt: skip
 
     def _evse(self, station: Station, evse: int) -> EvseRow:
@@ -138,6 +150,21 @@ def transaction_row(head: TransactionHead) -> TransactionRow:
         last_s=head.last_s, ended=head.ended, events=head.events,
         missing_events=max(0, head.last_seq_no + 1 - head.events),
     )  # fmt: skip
+
+
+def transaction_detail(store: Store, station: str, transaction_id: str) -> TransactionDetail:
+    """One transaction with its events (`sessions.events_of`); raises KeyError. It may take long: not for the loop."""
+    head = store.transaction_head(station, transaction_id)
+    if head is None:
+        raise KeyError(f"there is no transaction {transaction_id[:64]!r} of station {station[:64]!r}")
+    rows = tuple(
+        EventRow(
+            seq_no=event.seq_no, kind=event.event_type, at_s=event.at_s,
+            payload=msgspec.json.decode(event.payload_json),
+        )
+        for event in events_of(store, head)
+    )  # fmt: skip
+    return TransactionDetail(transaction=transaction_row(head), events=rows)
 
 
 def _link(station: Station) -> Link:

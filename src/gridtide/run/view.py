@@ -369,4 +369,4 @@ class Viewer:
 
 
 def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None

@@ -240,7 +240,7 @@ class WebSocketLink:
     def put(self, data: bytes) -> bool:
         """Send one text message at once; False while the peer leaves no room, or when the link is closed."""
         socket = self._socket
-        if socket.state is not State.OPEN or socket.transport.get_write_buffer_size() > ROOM_BYTES:
+        if socket.protocol.state is not State.OPEN or socket.transport.get_write_buffer_size() > ROOM_BYTES:
             return False
         if isinstance(socket, _Pushing):
             socket.put_text(data)

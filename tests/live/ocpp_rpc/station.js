@@ -1,10 +1,10 @@
-// A station by somebody else: npm ocpp-rpc, on 2.0.1 in strict mode, so that every frame of ours and of the CSMS passes its
-// schemas (its 2.1 schemas cannot be used: 2.2.1 looks for `urn:BootNotification.req` and has it under another name).
-// Usage: node station.js '{"url", "identity", "password", "version", "tls": {"ca", "cert", "key"}}' (files, all optional).
+// A station by somebody else: npm ocpp-rpc in strict mode, so that every frame of ours and of the CSMS passes its schemas.
+// Usage: node station.js '{"url", "identity", "password", "version", "transfer", "tls": {"ca", "cert", "key"}}' (tls: files; those
+// and the password are optional). `transfer` is the energy transfer that the vehicle asks for.
 // Writes one JSON line per frame {"from": "station"|"csms", "frame": [...]} and at the end {"done": true, ...}.
 'use strict';
 const fs = require('fs');
-const { RPCClient } = require('ocpp-rpc');
+const { RPCClient, createValidator } = require('ocpp-rpc');
 
 const config = JSON.parse(process.argv[2]);
 const tell = (line) => process.stdout.write(JSON.stringify(line) + '\n');
@@ -12,6 +12,11 @@ const now = () => new Date().toISOString();
 const evse = { id: 1, connectorId: 1 };
 const token = { idToken: 'card-7', type: 'ISO14443' };
 const profiles = [];
+// 2.2.1 ships the 2.1 schemas as `urn:BootNotificationRequest` and looks for `urn:BootNotification.req`: under the names it looks
+// for, its strict mode works on 2.1 too.
+const named = require('ocpp-rpc/lib/schemas/ocpp2_1.json').map((schema) => ({
+  ...schema, $id: schema.$id.replace(/Request$/, '.req').replace(/Response$/, '.conf'),
+}));
 let stopped;
 const stop = new Promise((resolve) => { stopped = resolve; });
 
@@ -22,7 +27,8 @@ const station = new RPCClient({
   identity: config.identity,
   password: config.password,
   protocols: ['ocpp' + config.version],
-  strictMode: config.version === '2.0.1',
+  strictMode: true,
+  strictModeValidators: [createValidator('ocpp2.1', named)],
   reconnect: false,
   callTimeoutMs: 10000,
   wsOpts,
@@ -80,6 +86,18 @@ const meter = (soc, power) => ({
   }],
 });
 
+// What the vehicle can do and wants; 2.0.1 knows no discharge.
+const needs = {
+  requestedEnergyTransfer: config.transfer,
+  departureTime: new Date(Date.now() + 9e7).toISOString(),
+  dcChargingParameters: {
+    evMaxCurrent: 40, evMaxVoltage: 500, evMaxPower: 11000, evEnergyCapacity: 60000, stateOfCharge: 70,
+  },
+  ...(config.version === '2.1' && {
+    v2xChargingParameters: { maxChargePower: 11000, maxDischargePower: 9000, maxDischargePower_L2: 3000, targetSoC: 60 },
+  }),
+};
+
 async function main() {
   await station.connect();
   const boot = await station.call('BootNotification', {
@@ -88,12 +106,16 @@ async function main() {
   await station.call('StatusNotification', { timestamp: now(), connectorStatus: 'Occupied', evseId: 1, connectorId: 1 });
   const authorised = await station.call('Authorize', { idToken: token });
   await event('Started', 0, 'Authorized', { idToken: token });
+  const heard = await station.call('NotifyEVChargingNeeds', { evseId: 1, chargingNeeds: needs });
   await event('Updated', 1, 'MeterValuePeriodic', meter(70, 0));
   await station.call('Heartbeat', {});
   const transaction = await stop;
   await event('Ended', 2, 'RemoteStop');
   await station.close();
-  tell({ done: true, protocol: station.protocol, boot: boot.status, token: authorised.idTokenInfo.status, transaction, profiles });
+  tell({
+    done: true, protocol: station.protocol, boot: boot.status, token: authorised.idTokenInfo.status, needs: heard.status, transaction,
+    profiles,
+  });
 }
 
 main().catch((error) => {

@@ -28,8 +28,16 @@ def check(
         f"{site}: right. {config.site.name}: {stations} station{'s' * (stations != 1)}, limit {config.peak.limit_kw:g} kW"
         f" ({config.peak.mode})."
     )
-    for note in [*config.notes(), *_remote(config)]:
+    for note in [*config.notes(), *_remote(config), *_without_pki(config)]:
         typer.echo(f"  Note: {note}")
+
+
+def _without_pki(config: "SiteConfig") -> list[str]:
+    """`gridtide run` needs the certificates that check can do without."""
+    folder = Path(config.path(config.server.pki))
+    if config.server.ocpp_tls is None or folder.exists():
+        return []
+    return [f"server.pki = {folder} is not there yet: `gridtide pki init --name HOST --folder {folder}` makes it."]
 
 
 def _remote(config: "SiteConfig") -> list[str]:
@@ -48,4 +56,6 @@ def _remote(config: "SiteConfig") -> list[str]:
         return [
             "server.names is empty: browsers on other machines are refused until the names they use are listed there."
         ]
+    if server.tls_cert is not None:
+        return []
     return ["server.allow_remote is set: other machines reach the page, without encryption unless a proxy adds it."]

@@ -9,12 +9,18 @@ from typing import Annotated, Any
 import typer
 
 PREFIX_CHARS = 40
+USUAL_COUNT = 10
 LEAST_ACCEPTED = 1.0
 """Share of the stations that must be accepted in the end for exit code 0."""
 
 
 def stations(
-    count: Annotated[int, typer.Option(help="How many stations.", min=1, max=100_000)] = 10,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            help="How many stations.", min=1, max=100_000, show_default=f"all that the files name, else {USUAL_COUNT}"
+        ),
+    ] = None,
     csms: Annotated[str, typer.Option(help="Address of the system under test.")] = "ws://127.0.0.1:9000/ocpp",
     version: Annotated[str, typer.Option(help="OCPP version: 2.1 or 2.0.1.")] = "2.1",
     profile: Annotated[
@@ -31,7 +37,10 @@ def stations(
         Path | None, typer.Option(help="Who signed the CSMS's certificate (PEM), for profiles 2 and 3.")
     ] = None,
     certificates: Annotated[
-        Path | None, typer.Option(help="Folder with IDENTITY.crt and IDENTITY.key (mode 0600), for profile 3.")
+        Path | None,
+        typer.Option(
+            help="Folder with IDENTITY.crt and IDENTITY.key (mode 0600), for profile 3; names the stations too."
+        ),
     ] = None,
     ramp: Annotated[float, typer.Option(help="New connections a second.", min=0.1, max=10_000.0)] = 50.0,
     processes: Annotated[int, typer.Option(help="Processes to spread them over.", min=1, max=64)] = 1,
@@ -63,17 +72,21 @@ def stations(
         one_of(version, ["2.1", "2.0.1"], "--version")
         one_of(model, MODELS, "--model")
         known: dict[str, Any] = {"version": version, "profile": profile}
+        step_s = min(period, meter_period / 2.0)  # a slower step would leave out every other report
         check_access(csms, profile, ca, certificates)
-        names, secrets = identities(count, id_prefix, profile, passwords, password_env)
+        if profile == 3 and count is None and passwords is None and password_env is None:
+            names, secrets = certified(certificates), dict[str, str]()
+        else:
+            names, secrets = identities(count, id_prefix, profile, passwords, password_env)
         check_files(certificates, names if profile == 3 else ())
         plan = FleetPlan(
             csms=csms, identities=names, passwords=secrets, ca=None if ca is None else str(ca),
-            certificates=None if certificates is None else str(certificates), ramp_per_s=ramp, period_s=period,
-            tick_s=max(period, 5.0), meter_s=meter_period, charge_kw=charge_kw, discharge_kw=discharge_kw,
+            certificates=None if certificates is None else str(certificates), ramp_per_s=ramp, period_s=step_s,
+            tick_s=max(step_s, min(5.0, meter_period / 2.0)), meter_s=meter_period, charge_kw=charge_kw, discharge_kw=discharge_kw,
             fallback_kw=fallback_kw, model=model, stay_s=stay_h * 3600.0, faults=faults_of(fault or []), **known,
         )  # fmt: skip
         configure(logging.WARNING)
-        raise_file_limit(count)
+        raise_file_limit(len(names))
         best = [Count()]
 
         def tell(now: Count) -> None:
@@ -83,6 +96,8 @@ def stations(
         last = run_spread(plan, processes, tell, exit_after)
         show(last, ends=True)
     accepted = max(last.accepted, best[0].accepted)
+    if not accepted:
+        typer.echo(f"No station was accepted: {_cures(profile, ca)}", err=True)
     if as_json:
         typer.echo(summary(last, accepted))
     raise typer.Exit(0 if accepted >= LEAST_ACCEPTED * len(names) else 1)
@@ -107,8 +122,29 @@ def check_access(csms: str, profile: int, ca: Path | None, certificates: Path | 
         raise ValueError("--certificates goes with --profile 3: give the folder with IDENTITY.crt and IDENTITY.key")
 
 
+def _cures(profile: int, ca: Path | None) -> str:
+    """What to look at when nobody came in. The CSMS tells a station no reason, on purpose."""
+    looks = ["is there a CSMS at --csms"]
+    if profile >= 2:
+        looks.append("did --ca sign its certificate, for the name in --csms" if ca else "is --ca missing")
+    looks.append({0: "does it let stations in without a password", 3: "does it know these certificates"}.get(
+        profile, "does it know these stations, passwords and this profile"
+    ))  # fmt: skip
+    return f"{', '.join(looks)}? Its own events say more."
+
+
+def certified(folder: Path | None) -> tuple[str, ...]:
+    """Identities that `folder` holds a certificate of; raises ValueError if there is none."""
+    names = tuple(sorted(path.stem for path in folder.glob("*.crt"))) if folder is not None else ()
+    if not names:
+        raise ValueError(
+            f"--certificates is {folder}: there is no IDENTITY.crt; give the folder of the stations' files"
+        )
+    return names
+
+
 def identities(
-    count: int, prefix: str, profile: int, passwords: Path | None, password_env: str | None
+    count: int | None, prefix: str, profile: int, passwords: Path | None, password_env: str | None
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Names of the stations and their passwords; raises ValueError with the cure."""
     from gridtide.app.commands.emulate import read_passwords
@@ -118,10 +154,10 @@ def identities(
         raise ValueError("--passwords and --password-env: give one of them")
     if passwords is not None and profile in (1, 2):
         secrets = read_passwords(passwords)
-        if len(secrets) < count:
+        if count is not None and len(secrets) < count:
             raise ValueError(f"--count is {count}: {passwords} holds {len(secrets)} stations; give at most that many")
         return tuple(secrets)[:count], secrets
-    names = tuple(f"{prefix}{number:05d}" for number in range(1, count + 1))
+    names = tuple(f"{prefix}{number:05d}" for number in range(1, (count or USUAL_COUNT) + 1))
     if len(prefix) > PREFIX_CHARS or identity_of(names[0]) != names[0]:
         raise ValueError(f"--id-prefix is {prefix[:60]!r}: give at most {PREFIX_CHARS} letters, digits or *+=:|@._-")
     if profile not in (1, 2):

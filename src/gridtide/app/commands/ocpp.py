@@ -74,5 +74,5 @@ def payload_of(text: str) -> dict[str, Any]:
         return json.decode(data, type=dict[str, Any])
     except (DecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f'JSON is {data[:40]!r}: give an object, as \'{{"requestedMessage": "Heartbeat"}}\' ({error})'
+            f'JSON is {data[:40].decode(errors="replace")!r}: give an object, as \'{{"requestedMessage": "Heartbeat"}}\' ({error})'
         ) from None

@@ -63,7 +63,7 @@ def renew(
     days: Days = 397.0,
     folder: Folder = None,
 ) -> None:
-    """New key and certificate; the old ones are revoked. A running site takes them over when told to reload."""
+    """New key and certificate; the old ones are revoked. A running site takes them over within half a minute."""
     from gridtide.app.commands.told import told
     from gridtide.run.clock import WallClock
 

@@ -35,7 +35,7 @@ def run(
         host, _, port = config.server.web.rpartition(":")
         face = Face(
             host=host, port=int(port), home=folder, exit_after_s=exit_after, allow_remote=config.server.allow_remote,
-            names=config.server.names, tls=_tls(config),
+            names=config.server.names, tls=_tls(config), address=config.server.address,
         )  # fmt: skip
     from gridtide.app.logs import configure
 
@@ -50,10 +50,13 @@ async def _run(config: "SiteConfig", face: "Face") -> None:
     from gridtide.app.commands.told import told, told_running
     from gridtide.app.running import bind_page, no_battery, run_with_page, viewer_of
     from gridtide.app.scenario import tariff_of
+    from gridtide.app.web.server import tls_context
 
     async with AsyncExitStack() as opened:
         with told():
             no_battery(config)
+            if face.tls is not None:
+                tls_context(*face.tls)  # a bad certificate or key is told before anything is opened
             tariff = tariff_of(config)
             listener = opened.enter_context(bind_page(face, config.source))
             live = await _open(config, tariff, face)
@@ -71,6 +74,7 @@ async def _open(config: "SiteConfig", tariff: "Tariff", face: "Face") -> "LiveSi
     from gridtide.run.credentials import Credentials
     from gridtide.run.csms.registry import read_template
     from gridtide.run.live import Address, open_site
+    from gridtide.run.retention import forget_daily
 
     if config.meter is None or config.register_map is None:
         raise ValueError(
@@ -96,11 +100,23 @@ async def _open(config: "SiteConfig", tariff: "Tariff", face: "Face") -> "LiveSi
         ocpp=_station_side(config), meter=Address(config.meter.host, config.meter.port),
         registers=config.register_map, registry=lambda store: registry_of(config, store),
         driver_default=lambda registered: driver_defaults(config, registered), check_url=url_check(config.server.files),
+        concurrency_limit=config.server.concurrency_limit,
     )  # fmt: skip
-    typer.echo(
-        f"{config.site.name}: {len(bays)} stations may connect to ws://{host}:{live.listener.server.port}/ocpp/<id>"
+    keep = config.store
+    live.add(
+        lambda: forget_daily(live.store, live.service.clock, keep.keep_transactions_days, keep.keep_telemetry_days)
     )
+    ways = " and ".join(ways_of(config, f"{host}:{live.listener.server.port}"))
+    typer.echo(f"{config.site.name}: {len(bays)} stations may connect to {ways}")
     return live
+
+
+def ways_of(config: "SiteConfig", plain: str) -> list[str]:
+    """Addresses by which stations come in; `plain` is host and port of the one without TLS."""
+    ways = [f"ws://{plain}/ocpp/<id>"]
+    if config.server.ocpp_tls is not None:
+        ways.append(f"wss://{config.server.ocpp_tls}/ocpp/<id> (security profiles 2 and 3)")
+    return ways
 
 
 def _tls(config: "SiteConfig") -> tuple[Path, Path] | None:
@@ -117,7 +133,7 @@ def _station_side(config: "SiteConfig") -> "StationSide":
 
     own = config.server
     tls = address(own.ocpp_tls) if own.ocpp_tls is not None else None
-    return StationSide(address(own.ocpp), own.profile1, tls, Path(config.path(own.pki)))
+    return StationSide(address(own.ocpp), own.profile1, tls, Path(config.path(own.pki)), own.tls_conformance)
 
 
 def _provision(config: "SiteConfig", face: "Face") -> Path:
@@ -129,7 +145,8 @@ def _provision(config: "SiteConfig", face: "Face") -> Path:
     for name, station in config.bays():
         if station.password_file:
             chosen[name] = read_secret(Path(config.path(station.password_file))).decode().strip()
-    issued = provision(hashes, [name for name, _ in config.bays()], chosen)
+    # A station of security profile 3 shows its certificate and needs none.
+    issued = provision(hashes, [name for name, station in config.bays() if station.security_profile < 3], chosen)
     if issued:
         told = face.home / "station-passwords.txt"
         kept = told.read_bytes() if told.exists() else b""

@@ -22,6 +22,16 @@ Base = Annotated[
 ]
 
 
+def lists_all(ctx: typer.Context, what: str) -> bool:
+    """Whether a group of commands stands alone, which lists everything; options before a command would be lost on it."""
+    if ctx.invoked_subcommand is None:
+        return True
+    given = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        raise typer.BadParameter(f"options stand behind the command: gridtide {what} {ctx.invoked_subcommand} …")
+    return False
+
+
 def show_json(value: object) -> None:
     """Print a value as indented JSON."""
     from msgspec import json
@@ -61,9 +71,12 @@ def check_qr(qr: str | None) -> None:
         raise ValueError(f"--qr is {qr!r}: give `terminal`, or the name of a new .svg file")
 
 
-def show_link(client: "SiteClient", path: str, base: str | None, qr: str | None) -> None:
-    """Print a driver's link and its QR code. The secret is in it: a file is written for its owner only."""
-    address = (base or client.url).rstrip("/") + path
+def show_link(client: "SiteClient", given: dict[str, str], base: str | None, qr: str | None) -> None:
+    """Print a driver's link (its path, and the site's own address if it told one) and its QR code.
+
+    The secret is in it: a file is written for its owner only.
+    """
+    address = (base or given.get("address") or client.url).rstrip("/") + given["path"]
     if not sys.stdout.isatty() and qr == "terminal":
         typer.echo("The code below is for a terminal.", err=True)
     typer.echo(address)

@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gridtide.app.commands.site_options import SITE_URL, AsJson, TokenFile, Url, kw, plain
-from gridtide.app.commands.station_tables import Base, Qr, check_qr, instant, show_json, show_link, show_table
+from gridtide.app.commands.station_tables import (
+    Base,
+    Qr,
+    check_qr,
+    instant,
+    lists_all,
+    show_json,
+    show_link,
+    show_table,
+)
 
 if TYPE_CHECKING:
+    from gridtide.app.client import SiteClient
     from gridtide.run.csms.views import EvseRow, StationDetail, StationRow
 
 stations = typer.Typer(help="Charging stations of a running site.", no_args_is_help=False)
@@ -28,10 +38,10 @@ PasswordOut = Annotated[
 
 
 @stations.callback(invoke_without_command=True)
-def default(ctx: typer.Context) -> None:
+def default(ctx: typer.Context, as_json: AsJson = False, url: Url = SITE_URL, token_file: TokenFile = None) -> None:
     """Without a command: list them."""
-    if ctx.invoked_subcommand is None:
-        list_all(as_json=False, url=_url(), token_file=None)
+    if lists_all(ctx, "stations"):
+        list_all(as_json=as_json, url=url, token_file=token_file)
 
 
 @stations.command(name="list")
@@ -91,39 +101,48 @@ def add(
         bool, typer.Option("--discharge-opt-in", help="Recorded consent to discharge over OCPP 2.0.1.")
     ] = False,
     out: PasswordOut = None,
+    as_json: AsJson = False,
     url: Url = SITE_URL,
     token_file: TokenFile = None,
 ) -> None:
     """Register a station; its password is printed this once."""
-    from gridtide.app.client import parse_power
+    from gridtide.app.client import SiteClient, parse_power
     from gridtide.app.commands.told import told
 
     with told():
-        one = {"charge_kw": parse_power(charge, "--charge"), "discharge_kw": parse_power(discharge, "--discharge")}
         entry = {
-            "identity": identity, "name": name, "security_profile": security_profile, "serial": serial, "dialect": dialect,
-            "discharge_opt_in": discharge_opt_in, "evses": [{"id": number, **one} for number in range(1, evses + 1)],
+            "identity": identity_named(identity), "name": name, "security_profile": security_profile, "serial": serial,
+            "dialect": dialect_named(dialect), "discharge_opt_in": discharge_opt_in,
+            "evses": evses_of(evses, parse_power(charge, "--charge"), parse_power(discharge, "--discharge")),
         }  # fmt: skip
-        _register("/stations", entry, out, url, token_file)
+        _register("/stations", entry, out, SiteClient(url, token_file), as_json)
 
 
 @stations.command()
 def accept(
     identity: Identity,
     name: Name = "",
+    security_profile: Profile = 1,
+    serial: Serial = "",
     dialect: DialectName = "refuse",
     evses: Evses = 1,
+    charge: ChargeKw = "11kW",
+    discharge: DischargeKw = "0kW",
     out: PasswordOut = None,
+    as_json: AsJson = False,
     url: Url = SITE_URL,
     token_file: TokenFile = None,
 ) -> None:
     """Register an identity that knocked; its password is printed this once."""
-    from gridtide.app.client import quoted
+    from gridtide.app.client import SiteClient, parse_power, quoted
     from gridtide.app.commands.told import told
 
     with told():
-        entry = {"name": name, "dialect": dialect, "evses": [{"id": number} for number in range(1, evses + 1)]}
-        _register(f"/knocked/{quoted(identity)}/accept", entry, out, url, token_file)
+        entry = {
+            "name": name, "security_profile": security_profile, "serial": serial, "dialect": dialect_named(dialect),
+            "evses": evses_of(evses, parse_power(charge, "--charge"), parse_power(discharge, "--discharge")),
+        }  # fmt: skip
+        _register(f"/knocked/{quoted(identity)}/accept", entry, out, SiteClient(url, token_file), as_json)
 
 
 @stations.command()
@@ -154,6 +173,43 @@ def rotate(identity: Identity, as_json: AsJson = False, url: Url = SITE_URL, tok
     else:
         typer.echo(plain(done.words))
     raise typer.Exit(0 if done.status == "accepted" else FAILED)
+
+
+@stations.command()
+def move(
+    identity: Identity,
+    security_profile: Annotated[int, typer.Option(help="The one it shall use: 1, 2 or 3.", min=1, max=3)],
+    downgrade_allowed: Annotated[
+        bool, typer.Option("--downgrade-allowed", help="2.1, from 3 to 2: the station allows it.")
+    ] = False,
+    url: Url = SITE_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Let a station come in on another security profile too; once it has, its old one is refused."""
+    from gridtide.app.client import SiteClient, quoted
+    from gridtide.app.commands.told import told
+    from gridtide.app.web.desk import Done
+
+    wish = {"security_profile": security_profile, "downgrade_allowed": downgrade_allowed}
+    with told():
+        SiteClient(url, token_file).ask(Done, "POST", f"/stations/{quoted(identity)}/security-profile", wish)
+    typer.echo(f"{identity} may now come in on security profile {security_profile}; tell it with SetNetworkProfile.")
+
+
+@stations.command(name="local-list")
+def local_list(identity: Identity, url: Url = SITE_URL, token_file: TokenFile = None) -> None:
+    """Give a station the registered cards, for the times it is offline; later changes follow by themselves."""
+    from gridtide.app.client import SiteClient, quoted
+    from gridtide.app.commands.exits import FAILED
+    from gridtide.app.commands.told import told
+    from gridtide.app.web.desk import Done
+
+    with told():
+        done = SiteClient(url, token_file).ask(
+            Done, "POST", f"/stations/{quoted(identity)}/local-list", {}, wait_s=60.0
+        )
+    typer.echo("The station has the cards." if done.changed else "The station did not take the list; see its events.")
+    raise typer.Exit(0 if done.changed else FAILED)
 
 
 @stations.command()
@@ -193,31 +249,51 @@ def link(
         check_qr(qr)
         client = SiteClient(url, token_file)
         given = client.ask(dict[str, str], "POST", f"/stations/{quoted(identity)}/link", {"evse": evse})
-        show_link(client, given["path"], base, qr)
+        show_link(client, given, base, qr)
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
-def _url() -> str:
-    import os
+def evses_of(count: int, charge_kw: float, discharge_kw: float) -> list[dict[str, Any]]:
+    """EVSEs 1 to `count`, alike."""
+    return [{"id": number, "charge_kw": charge_kw, "discharge_kw": discharge_kw} for number in range(1, count + 1)]
 
-    return os.environ.get("GRIDTIDE_URL", SITE_URL)
+
+def identity_named(text: str) -> str:
+    """`text` if a station can be called that; raises ValueError."""
+    from gridtide.wire.ocpp.actions import identity_of
+
+    if identity_of(text) != text:
+        raise ValueError(f"STATION is {text[:60]!r}: give at most 48 letters, digits or *+=:|@._- without spaces")
+    return text
 
 
-def _register(path: str, entry: dict[str, Any], out: Path | None, url: str, token_file: Path | None) -> None:
-    from gridtide.app.client import SiteClient
+def dialect_named(text: str) -> str:
+    """`text` if it is a dialect; raises ValueError."""
+    from typing import get_args
+
+    from gridtide.app.commands.options import one_of
+    from gridtide.wire.ocpp.dialects import Dialect
+
+    return one_of(text, get_args(Dialect), "--dialect")
+
+
+def _register(path: str, entry: dict[str, Any], out: Path | None, client: "SiteClient", as_json: bool) -> None:
     from gridtide.run.credentials import write_secret
     from gridtide.run.csms.views import Issued
 
     if out is not None and out.exists():
         raise ValueError(f"--out is {out}: it exists; give a new file")
-    issued: Issued = SiteClient(url, token_file).ask(Issued, "POST", path, entry)
-    if issued.password is None:
-        typer.echo(f"{issued.identity} is registered; it needs no new password.", err=True)
+    issued: Issued = client.ask(Issued, "POST", path, entry)
+    if out is not None and issued.password is not None:
+        write_secret(out, issued.password.encode() + b"\n")
+    if as_json:
+        show_json({"identity": issued.identity} if out else issued)
+    elif issued.password is None:
+        typer.echo(f"{issued.identity} is registered; it needs no password.", err=True)
     elif out is None:
         typer.echo(issued.password)
         typer.echo(f"{issued.identity} is registered. The password is not kept: note it now.", err=True)
     else:
-        write_secret(out, issued.password.encode() + b"\n")
         typer.echo(f"{issued.identity} is registered. The password is in {out}.", err=True)
 
 
@@ -246,6 +322,8 @@ def _show(found: "StationDetail") -> None:
         f"Security profile {row.security_profile or '–'}, password {found.password}; dialect {row.dialect}; mode {row.mode}"
         + ("; disabled" if not row.enabled else "") + ("; from the site file" if row.from_file else ""),
     ]  # fmt: skip
+    if row.round_trip_ms is not None:
+        lines.append(f"Answers setpoints within {row.round_trip_ms:.0f} ms")
     about = " ".join(
         str(found.about[name]) for name in ("vendorName", "model", "firmwareVersion") if found.about.get(name)
     )

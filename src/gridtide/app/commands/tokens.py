@@ -5,7 +5,16 @@ from typing import Annotated, Any
 import typer
 
 from gridtide.app.commands.site_options import SITE_URL, AsJson, TokenFile, Url
-from gridtide.app.commands.station_tables import Base, Qr, check_qr, instant, show_json, show_link, show_table
+from gridtide.app.commands.station_tables import (
+    Base,
+    Qr,
+    check_qr,
+    instant,
+    lists_all,
+    show_json,
+    show_link,
+    show_table,
+)
 
 tokens = typer.Typer(help="idTokens: who may charge, and what drivers usually need.", no_args_is_help=False)
 IdToken = Annotated[str, typer.Argument(metavar="TOKEN", help="The idToken, as stations tell it.")]
@@ -13,12 +22,10 @@ Type = Annotated[str, typer.Option("--type", help="Its type, as ISO14443, eMAID 
 
 
 @tokens.callback(invoke_without_command=True)
-def default(ctx: typer.Context) -> None:
+def default(ctx: typer.Context, as_json: AsJson = False, url: Url = SITE_URL, token_file: TokenFile = None) -> None:
     """Without a command: list them."""
-    if ctx.invoked_subcommand is None:
-        import os
-
-        list_all(as_json=False, url=os.environ.get("GRIDTIDE_URL", SITE_URL), token_file=None)
+    if lists_all(ctx, "tokens"):
+        list_all(as_json=as_json, url=url, token_file=token_file)
 
 
 @tokens.command(name="list")
@@ -66,7 +73,8 @@ def add(
     with told():
         entry = {
             "id_token": id_token, "type": type_, "name": name, "group": group,
-            "expires_s": None if expires is None else expiry_of(expires), "departure": departure, "energy_kwh": energy,
+            "expires_s": None if expires is None else expiry_of(expires),
+            "departure": None if departure is None else departure_of(departure), "energy_kwh": energy,
             "minimum_soc": None if minimum is None else minimum / 100.0, "may_discharge": not no_discharge,
         }  # fmt: skip
         _put(entry, url, token_file)
@@ -125,7 +133,7 @@ def link(
         check_qr(qr)
         client = SiteClient(url, token_file)
         given = client.ask(dict[str, str], "POST", "/tokens/link", {"id_token": id_token, "type": type_})
-        show_link(client, given["path"], base, qr)
+        show_link(client, given, base, qr)
 
 
 @tokens.command()
@@ -157,6 +165,16 @@ def expiry_of(text: str) -> float:
     except ValueError:
         raise ValueError(f"--expires is {text[:60]!r}: give a date or an instant, as 2027-01-31") from None
     return (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()
+
+
+def departure_of(text: str) -> str:
+    """A time of day, as 07:30; raises ValueError naming --departure."""
+    from datetime import datetime
+
+    try:
+        return f"{datetime.strptime(text.strip(), '%H:%M'):%H:%M}"  # noqa: DTZ007 - a time of day has no zone
+    except ValueError:
+        raise ValueError(f"--departure is {text[:60]!r}: give a time of day, as 17:30") from None
 
 
 def _put(entry: dict[str, Any], url: str, token_file: Any) -> None:

@@ -27,14 +27,16 @@ class Done(Struct, frozen=True):
 
 
 class Given(Struct, frozen=True):
-    """A driver link: the page's path with its secret, told this once. Put the site's address in front."""
+    """A driver link, told this once: the site's address where it is known, and the page's path with the secret."""
 
     path: str
+    address: str = ""
+    """As drivers' phones reach the page; empty where the site file does not say (`server.address`)."""
 
 
-def given(secret: str) -> Given:
+def given(secret: str, address: str = "") -> Given:
     """The answer that tells a new link's secret."""
-    return Given(f"/driver#{secret}")
+    return Given(f"/driver#{secret}", address)
 
 
 @contextmanager

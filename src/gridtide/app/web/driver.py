@@ -15,7 +15,7 @@ from gridtide.app.web.assets import STATIC
 from gridtide.app.web.desk import wishes
 from gridtide.app.web.failures import FAILURE_REFILL_S, FailureBudget
 from gridtide.app.web.station_port import DriverPort
-from gridtide.run.csms.driver_links import DriverView, DriverWish, UnknownLink
+from gridtide.run.csms.driver_links import WISH_EVERY_S, DriverView, DriverWish, TooManyWishes, UnknownLink
 
 AnyRequest = Request[None, None, State]
 Secret = Annotated[str, HeaderParameter(name="X-Driver-Link", max_length=64)]
@@ -64,6 +64,10 @@ async def driver_wish(request: AnyRequest, door: Door, data: JSONBody[DriverWish
     try:
         with wishes():
             return await door.port.driver_wish(secret, data)
+    except TooManyWishes as error:
+        raise HTTPException(
+            status_code=HTTP_429_TOO_MANY_REQUESTS, detail=str(error), headers={"Retry-After": f"{WISH_EVERY_S:.0f}"}
+        ) from error
     except UnknownLink as error:
         raise NotFoundException(str(error)) from error
 

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 from litestar import Response, delete, get, post
 from litestar.exceptions import ClientException
 from litestar.params import FromQuery, JSONBody, QueryParameter
@@ -12,7 +11,6 @@ from msgspec import Meta, Struct
 from gridtide.app.web.desk import ADMIN, OPERATOR, Actor, Desk, Done, Given, Named, given, wishes
 from gridtide.app.web.station_port import StationPort
 from gridtide.run.csms.registry import TokenEntry
-from gridtide.run.csms.sessions import as_csv, cdrs
 from gridtide.run.csms.views import TransactionDetail, TransactionRow
 from gridtide.run.store.rows import EARLIEST_S, LATEST_S
 
@@ -84,7 +82,7 @@ async def erase_token(desk: Desk, actor: Actor, data: JSONBody[EraseWish]) -> Ch
 async def link_token(desk: Desk, actor: Actor, data: JSONBody[LinkWish]) -> Given:
     """A driver link for all stays of an idToken."""
     with wishes():
-        return given(await desk.link_token(data.id_token, data.type, actor))
+        return given(await desk.link_token(data.id_token, data.type, actor), desk.address)
 
 
 @post("/forget", status_code=HTTP_200_OK, opt=ADMIN)
@@ -117,7 +115,7 @@ async def transaction(
 ) -> TransactionDetail:
     """One transaction with its events as the station told them."""
     with wishes():
-        return desk.transaction(station, transaction_id)
+        return await desk.transaction(station, transaction_id)
 
 
 @get("/sessions", opt=OPERATOR)
@@ -134,11 +132,10 @@ async def sessions(
     """
     start, end = _span(desk, start_s, end_s)
     with wishes():
-        found = desk.sessions(start, end, station)
+        body = await desk.sessions(start, end, station, format)
     if format == "csv":
         headers = {"Content-Disposition": 'attachment; filename="sessions.csv"'}
-        return Response(as_csv(found).encode(), media_type="text/csv", headers=headers)
-    body = msgspec.json.encode(cdrs(found) if format == "cdr" else found)
+        return Response(body, media_type="text/csv", headers=headers)
     return Response(body, media_type="application/json")
 
 

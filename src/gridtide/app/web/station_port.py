@@ -1,14 +1,13 @@
 """What the routes about stations, tokens and drivers need of a running site, as a port."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from gridtide.run.csms.charge_profiles import ChargeProfile, ProfileStatus
 from gridtide.run.csms.discharge_test import TestReport
 from gridtide.run.csms.driver_links import DriverView, DriverWish
 from gridtide.run.csms.operate import CallOutcome
 from gridtide.run.csms.registry import StationEntry, StationMode, TokenEntry
-from gridtide.run.csms.sessions import Session
 from gridtide.run.csms.views import (
     Cleared,
     Issued,
@@ -22,6 +21,7 @@ from gridtide.run.csms.views import (
     TransactionDetail,
     TransactionRow,
 )
+from gridtide.run.doors import SecurityProfile
 
 
 class DriverPort(Protocol):
@@ -40,6 +40,10 @@ class DriverPort(Protocol):
 class StationPort(DriverPort, Protocol):
     """A running site. A wish it cannot grant raises ValueError (field, value, cure), an unknown id KeyError, a station that is
     not connected StationOffline. Acts return when they are stored and audited."""
+
+    @property
+    def address(self) -> str:
+        """Address of the page as drivers' phones reach it; empty where nobody said."""
 
     def now_s(self) -> float:
         """The site's own time, UTC epoch seconds."""
@@ -64,6 +68,12 @@ class StationPort(DriverPort, Protocol):
 
     async def set_mode(self, identity: str, mode: StationMode, actor: str) -> None:
         """Allow or forbid discharge at a station."""
+
+    async def move_station(self, identity: str, profile: SecurityProfile, downgrade_allowed: bool, actor: str) -> None:
+        """Let a station come in on another security profile too."""
+
+    async def push_local_list(self, identity: str, actor: str) -> bool:
+        """Give a station the registered cards; False if it did not take them."""
 
     def knocked(self) -> tuple[KnockRow, ...]:
         """Unknown identities that tried to connect, the latest first."""
@@ -117,11 +127,13 @@ class StationPort(DriverPort, Protocol):
     def transactions(self, start_s: float, end_s: float, station: str | None, limit: int) -> tuple[TransactionRow, ...]:
         """Transactions that began in [start_s, end_s), newest first."""
 
-    def transaction(self, station: str, transaction_id: str) -> TransactionDetail:
+    async def transaction(self, station: str, transaction_id: str) -> TransactionDetail:
         """One transaction with its events."""
 
-    def sessions(self, start_s: float, end_s: float, station: str | None) -> list[Session]:
-        """Sessions that began in [start_s, end_s), oldest first."""
+    async def sessions(
+        self, start_s: float, end_s: float, station: str | None, shape: Literal["json", "csv", "cdr"]
+    ) -> bytes:
+        """Sessions that began in [start_s, end_s), oldest first, as JSON, CSV or charge detail records."""
 
     async def link_token(self, id_token: str, type_: str | None, actor: str) -> str:
         """A new driver link for a token; the secret, told this once."""

@@ -28,6 +28,7 @@ from gridtide.run.csms.views import (
     StationDetail,
     StationRow,
 )
+from gridtide.run.doors import SecurityProfile
 from gridtide.wire.ocpp.dialects import Dialect
 
 CALL_BYTES = 262_144
@@ -48,6 +49,14 @@ class ModeWish(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a station may discharge."""
 
     mode: StationMode
+
+
+class MoveWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The security profile a station shall use."""
+
+    security_profile: SecurityProfile
+    downgrade_allowed: bool = False
+    """2.1, from 3 to 2: the station has AllowSecurityProfileDowngrade set."""
 
 
 class CallWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +136,22 @@ async def set_mode(desk: Desk, actor: Actor, data: JSONBody[ModeWish], identity:
     return Done()
 
 
+@post("/stations/{identity:str}/security-profile", status_code=HTTP_200_OK, opt=ADMIN)
+async def move_station(desk: Desk, actor: Actor, data: JSONBody[MoveWish], identity: FromPath[str]) -> Done:
+    """Let a station come in on another security profile too; once it has, that one alone is its own (A05). Tell the station
+    with SetNetworkProfile."""
+    with wishes():
+        await desk.move_station(identity, data.security_profile, data.downgrade_allowed, actor)
+    return Done()
+
+
+@post("/stations/{identity:str}/local-list", status_code=HTTP_200_OK)
+async def push_local_list(desk: Desk, actor: Actor, identity: FromPath[str]) -> Done:
+    """Give a station the registered cards, for the times it is offline; it is kept up to date from then on."""
+    with wishes():
+        return Done(await desk.push_local_list(identity, actor))
+
+
 @get("/stations/{identity:str}/device-model")
 async def device_model(desk: Desk, identity: FromPath[str]) -> tuple[Record, ...]:
     """Variables the station reported (GetBaseReport, GetVariables); never a password."""
@@ -171,7 +196,7 @@ async def test_discharge(desk: Desk, actor: Actor, data: JSONBody[TestWish], ide
 async def link_evse(desk: Desk, actor: Actor, data: JSONBody[EvseWish], identity: FromPath[str]) -> Given:
     """A driver link for the present stay at an EVSE; it ends with that stay."""
     with wishes():
-        return given(await desk.link_evse(identity, data.evse, actor))
+        return given(await desk.link_evse(identity, data.evse, actor), desk.address)
 
 
 @get("/knocked", opt=OPERATOR)
@@ -225,7 +250,8 @@ async def cancel_charge_profile(
 
 _READS = (stations, station, device_model, profiles, journal, knocked, charge_profiles)
 _ACTS = (
-    add_station, change_station, remove_station, rotate_password, set_mode, call, test_discharge, link_evse, accept,
+    add_station, change_station, remove_station, rotate_password, set_mode, move_station,
+    push_local_list, call, test_discharge, link_evse, accept,
     clear_faults, charge_profile, cancel_charge_profile,
 )  # fmt: skip
 

@@ -7,11 +7,14 @@ import msgspec
 
 from gridtide.run.csms.desk import Act, Desk, reply
 from gridtide.run.csms.effects import Effects
-from gridtide.run.csms.keeping import SECRET_VARIABLES, as_json, without_none
+from gridtide.run.csms.hidden import is_secret
+from gridtide.run.csms.keeping import as_json, without_none
 from gridtide.run.csms.parts import PartBook
 from gridtide.run.csms.station import Station
 from gridtide.run.store.rows import StationRecord
+from gridtide.wire.ocpp.checks import Mutability, VariableKey
 from gridtide.wire.ocpp.events import CallReceived
+from gridtide.wire.ocpp.profile_rules import ProfileLimits
 from gridtide.wire.ocpp.structs import WireStruct
 
 VARIABLE: Final = "variable"
@@ -80,7 +83,7 @@ class DeviceModel:
         known = {record.key: record.value_json for record in self._desk.store.records(name, VARIABLE)}
         rows: dict[str, bytes] = {}
         for component, variable, kind, value in told:
-            if value is None or variable.name in SECRET_VARIABLES:
+            if value is None or is_secret(variable.name):
                 continue
             key = variable_key(component, variable)
             before = rows.get(key) or known.get(key)
@@ -100,14 +103,41 @@ def variable_key(component: Any, variable: Any) -> str:
     return "|".join("" if part is None else str(part).replace("%", "%25").replace("|", "%7C") for part in parts)
 
 
+def rules_told(records: Iterable[StationRecord]) -> tuple[ProfileLimits, dict[VariableKey, Mutability]]:
+    """What a station reported that binds our requests: limits of charging profiles, and which variables can be written or
+    read, where all of that name are alike."""
+    limits: dict[str, int] = {}
+    found: dict[VariableKey, set[Mutability]] = {}
+    for record in records:
+        component, _, _, _, variable, _ = record.key.split("|")
+        for attribute in msgspec.json.decode(record.value_json)["attributes"]:
+            if attribute["type"] != "Actual":
+                continue
+            if "mutability" in attribute:
+                found.setdefault((component, variable), set()).add(attribute["mutability"])
+            value = str(attribute.get("value", ""))
+            if component == "SmartChargingCtrlr" and value.isascii() and value.isdigit() and len(value) < 10:
+                limits[variable] = min(int(value), limits.get(variable, int(value)))
+    told = ProfileLimits(max_stack_level=limits.get("ProfileStackLevel"), max_periods=limits.get("PeriodsPerSchedule"))
+    return told, {key: next(iter(kinds)) for key, kinds in found.items() if len(kinds) == 1}
+
+
+def shown(key: str, value: Any) -> Any:
+    """A record as people may see it: also what was stored before its name counted as secret stays hidden."""
+    if not is_secret(key.split("|")[4]):
+        return value
+    told = [{name: item for name, item in attribute.items() if name != "value"} for attribute in value["attributes"]]
+    return {**value, "attributes": told}
+
+
 def _record(item: Any) -> dict[str, Any]:
     """Attributes with type, value and mutability, and the characteristics where told."""
-    is_secret = item.variable.name in SECRET_VARIABLES
+    hides = is_secret(item.variable.name)
     attributes = [
         without_none(
             {
                 "type": attribute.type or "Actual",
-                "value": None if is_secret else attribute.value,
+                "value": None if hides or attribute.mutability == "WriteOnly" else attribute.value,
                 "mutability": attribute.mutability or "ReadWrite",
                 "persistent": attribute.persistent,
                 "constant": attribute.constant,

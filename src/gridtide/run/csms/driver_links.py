@@ -24,6 +24,17 @@ SOONEST_S, LATEST_S = 60.0, 14 * 86_400.0
 """A departure lies at least and at most so far ahead."""
 
 
+WISHES_AT_ONCE = 20
+"""Changes one link may make at once; afterwards one more every `WISH_EVERY_S`. Each is in the audit, which cannot forget."""
+WISH_EVERY_S = 3600.0 / WISHES_AT_ONCE
+SAME_S, SAME_KWH, SAME_SOC = 1.0, 0.01, 1e-6
+"""What differs less is the same wish."""
+
+
+class TooManyWishes(Exception):
+    """A link changed its wish too often; it may again later."""
+
+
 class UnknownLink(Exception):
     """No such link, or one whose stay or token has ended."""
 
@@ -79,6 +90,11 @@ class DriverView(Struct, frozen=True, kw_only=True):
     """The emergency stop is pressed."""
 
 
+class _Budget(Struct):
+    left: float
+    at_s: float
+
+
 class DriverLinks:
     """Makes links, resolves them, and passes drivers' wishes on."""
 
@@ -87,6 +103,7 @@ class DriverLinks:
         self._links: dict[str, Link] = {
             entry.key: msgspec.json.decode(entry.value_json, type=Link) for entry in site.store.registry(KIND)
         }
+        self._budgets: dict[str, _Budget] = {}
 
     # --- for operators ----------------------------------------------------------------------------------------------
     async def link_token(self, token: TokenEntry, actor: str) -> str:
@@ -128,6 +145,7 @@ class DriverLinks:
     async def _remove(self, digest: str, actor: str) -> None:
         await self._site.store.remove_entry(KIND, digest, actor, self._site.clock.wall())
         self._links.pop(digest, None)
+        self._budgets.pop(digest, None)
 
     # --- for drivers ------------------------------------------------------------------------------------------------
     def known(self, secret: str) -> bool:
@@ -145,12 +163,16 @@ class DriverLinks:
         return station, station.provision.rows[link.evse]
 
     async def wish(self, secret: str, wish: DriverWish) -> None:
-        """Take a driver's word for the present stay, audited. Raises UnknownLink, ValueError (field, value, cure)."""
+        """Take a driver's word for the present stay, audited where it changes something. Raises UnknownLink, TooManyWishes,
+        ValueError (field, value, cure)."""
         here = self.stay(secret)
         if here is None:
             raise ValueError("no vehicle of this card is connected now: plug it in first")
         station, row = here
         self._check(wish, station, row)
+        if not self._changes(wish, station, row):
+            return
+        self._spend(_digest(secret))
         detail = msgspec.json.encode({"evse": self._site.settings.table.ids[row], **msgspec.to_builtins(wish)})
         await self._site.store.append_audit(self._site.clock.wall(), "driver", "driver.wish", detail)
         if self.stay(secret) != here:
@@ -205,6 +227,32 @@ class DriverLinks:
             raise ValueError("departs_at_s is not ahead: give a time from a minute to two weeks from now")
         if wish.may_discharge and not self._owner_allows(station, row):
             raise ValueError("may_discharge is true: the card's owner has forbidden it; ask whoever gave out the card")
+
+    def _changes(self, wish: DriverWish, station: Station, row: int) -> bool:
+        """Whether anything asked for is not so already."""
+        board, clock = self._site.board, self._site.clock
+        left_s, left_kwh = (
+            float(board.departs_s[row]) - clock.monotonic(),
+            float(board.asked_kwh[row] - board.taken_kwh[row]),
+        )
+        asked = (
+            (None if wish.departs_at_s is None else wish.departs_at_s - clock.wall(), left_s, SAME_S),
+            (wish.energy_kwh, left_kwh, SAME_KWH),
+            (wish.minimum_soc, float(board.minimum_soc[row]), SAME_SOC),
+        )
+        # Not known is NaN: nothing is the same as that.
+        if any(wanted is not None and not abs(wanted - now) <= same for wanted, now, same in asked):
+            return True
+        return wish.may_discharge is not None and wish.may_discharge == (row in station.charge_only)
+
+    def _spend(self, digest: str) -> None:
+        now_s = self._site.clock.monotonic()
+        budget = self._budgets.setdefault(digest, _Budget(WISHES_AT_ONCE, now_s))
+        budget.left = min(WISHES_AT_ONCE, budget.left + (now_s - budget.at_s) / WISH_EVERY_S)
+        budget.at_s = now_s
+        if budget.left < 1.0:
+            raise TooManyWishes(f"This link changed its wish too often: try again in {WISH_EVERY_S:.0f} s.")
+        budget.left -= 1.0
 
     def _owner_allows(self, station: Station, row: int) -> bool:
         """What is registered for the card stands above what a link says."""

@@ -53,12 +53,15 @@ class EvidenceBoard:
         self.charge_limit_kw[row] = self._table.charge_kw[row]
         self.discharge_limit_kw[row] = self._table.discharge_kw[row]
 
-    def take_register(self, row: int, register_kwh: float) -> None:
-        """The station's import register: energy taken counts from its first value of this stay."""
-        first_kwh = float(self.register_kwh[row])
+    def take_register(self, row: int, register_kwh: float) -> bool:
+        """The station's import register: energy taken counts from its first value of this stay. Whether this was the first."""
+        first_kwh = self.register_kwh.item(row)
         if math.isnan(first_kwh):
-            self.register_kwh[row] = first_kwh = register_kwh
+            self.register_kwh[row] = register_kwh
+            self.taken_kwh[row] = 0.0
+            return True
         self.taken_kwh[row] = max(0.0, register_kwh - first_kwh)
+        return False
 
     def sample(self, now_s: float) -> FleetSample:
         """Freeze the columns at monotonic `now_s`; a copy, so later messages do not change a cycle under way."""

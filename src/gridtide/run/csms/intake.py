@@ -9,8 +9,10 @@ import msgspec
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Answer
+from gridtide.run.csms.boot_pace import BootPace, heartbeat_s
 from gridtide.run.csms.certificates import Certificates
 from gridtide.run.csms.desk import Act, Block, Desk, reply
+from gridtide.run.csms.erasure import ErasedTokens
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.needs import NeedsKeeper
 from gridtide.run.csms.notices import Notices
@@ -28,7 +30,6 @@ from gridtide.wire.ocpp.errors import RemoteProtocolError
 from gridtide.wire.ocpp.events import CallReceived, SendReceived
 from gridtide.wire.ocpp.structs import WireStruct
 
-HEARTBEAT_S = 300
 STATUSES_KEPT = 256
 """Connectors of a station whose status is remembered."""
 
@@ -49,19 +50,23 @@ class Intake:
         registry: Registry,
     ) -> None:
         self.desk = Desk(
-            table=table, board=board, store=store, clock=clock, registry=registry, lease_s=lease_s, on_event=on_event,
+            table=table, board=board, store=store, clock=clock, registry=registry,
+            erased=ErasedTokens(store, clock, registry), lease_s=lease_s, on_event=on_event,
             judge=self.judge, driver_default=driver_default,
         )  # fmt: skip
         self.needs = NeedsKeeper(table, board, store, clock)
         self.preparation = Preparation(table, clock, on_event, dialect, self.judge)
         self.certificates = Certificates(self.desk)
         tokens = Tokens(self.desk, self.certificates.contract_status)
-        self.transactions = Transactions(self.desk, tokens, self.needs)
+        vehicles = Vehicles(self.desk, self.needs)
+        self.transactions = Transactions(self.desk, tokens, self.needs, vehicles.take)
         self.reports, self.notices = Reports(self.desk), Notices(self.desk)
+        self.preparation.prepared = self.reports.local_lists.catch_up
         blocks: tuple[Block, ...] = (
-            *(tokens, self.transactions, Vehicles(self.desk, self.needs)),
+            *(tokens, self.transactions, vehicles),
             *(self.reports, self.certificates, self.notices),
         )
+        self.boot_pace = BootPace()
         self._actions: dict[str, Act] = {
             "BootNotification": self._boot,
             "Heartbeat": self._heartbeat,
@@ -91,14 +96,21 @@ class Intake:
     def _boot(self, station: Station, message: Any, _call: CallReceived) -> Answer:
         station.refused.clear()
         station.underneath.clear()
+        station.no_v2x.clear()
         for row in station.provision.rows.values():
             self.judge(station, row)
-        self.needs.note_booted(station)
         self.reports.note_boot(station, message)
+        now, name = self.desk.now(), station.provision.identity
+        if not self.boot_pace.admits(self.desk.clock.monotonic()):
+            return reply(
+                station, "BootNotification", currentTime=now, interval=self.boot_pace.retry_s(name), status="Pending"
+            )
+        # Queued, not committed before the answer: where a crash loses it, the station reconnects as one that did not boot
+        # and is asked to (`Preparation.welcome`).
+        self.needs.note_booted(station)
         # After the answer: a station hears nothing else before it.
         asyncio.get_running_loop().call_soon(self.preparation.prepare, station)
-        now = self.desk.now()
-        return reply(station, "BootNotification", currentTime=now, interval=HEARTBEAT_S, status="Accepted")
+        return reply(station, "BootNotification", currentTime=now, interval=heartbeat_s(name), status="Accepted")
 
     def _heartbeat(self, station: Station, _message: Any, _call: CallReceived) -> WireStruct:
         return codec.payload_type(station.version, "Heartbeat", "response")(currentTime=self.desk.now())
@@ -111,9 +123,12 @@ class Intake:
         if row is not None:
             self.desk.board.fault[row] = message.connectorStatus == "Faulted" or row in station.tampered
             its_own = station.connectors.get(row, message.connectorId) == message.connectorId
-            if message.connectorStatus == "Available" and its_own and row in station.transactions:
-                # The bay is free: only a station that lost the end of its transaction says so.
-                self.transactions.end(station, row)
+            is_news = message.timestamp.timestamp() >= station.spoke_s.get(row, 0.0)
+            if message.connectorStatus == "Available" and its_own and is_news:
+                station.early_needs.pop(row, None)
+                if row in station.transactions:
+                    # The bay is free: only a station that lost the end of its transaction says so.
+                    self.transactions.lose(station, row)
             self.judge(station, row)
         return codec.payload_type(station.version, "StatusNotification", "response")()
 
@@ -123,8 +138,10 @@ class Intake:
         agreed = row in station.bidirectional or (station.version == "2.0.1" and station.provision.discharge_opt_in)
         self.desk.board.may_discharge[row] = (
             station.fits()
+            and station.provision.may_discharge
             and agreed
             and row not in station.refused
+            and row not in station.no_v2x
             and row not in station.charge_only
             and row in station.underneath
             and row in station.synced

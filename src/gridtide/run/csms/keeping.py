@@ -13,8 +13,6 @@ from gridtide.wire.ocpp.structs import enc_hook
 
 ENTRY_BYTES: Final = 16_384
 """A journal entry or a record is at most this long, unless it is told otherwise."""
-SECRET_VARIABLES: Final = frozenset({"BasicAuthPassword"})
-"""Variables whose value is never kept, whoever tells it (A01.FR.12)."""
 _encoder: Final = msgspec.json.Encoder(enc_hook=enc_hook)
 
 

@@ -1,12 +1,16 @@
 """The local authorisation list of every station: sent in bounded parts, whole at first and by differences after (block D)."""
 
-from collections.abc import Iterator
+import asyncio
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from msgspec import Struct
 
 from gridtide.run.csms.desk import Desk
 from gridtide.run.csms.keeping import as_json, tell
+from gridtide.run.csms.registry import TokenEntry
 from gridtide.run.csms.station import Station
 from gridtide.run.csms.tokens import local_list
 from gridtide.wire.ocpp import codec
@@ -23,12 +27,26 @@ Calls: TypeAlias = list[tuple[str, dict[str, Any]]]
 _ITEMS: Final = "LocalAuthListCtrlr||||ItemsPerMessage|"
 
 
+class _Wanted(Struct, eq=False, frozen=True):
+    """What lists of one OCPP version should hold: AuthorizationData as JSON by key, made once from these entries."""
+
+    items: dict[str, bytes]
+    entries: list[TokenEntry]
+    until_s: float
+    """When the next card expires."""
+
+
 class LocalLists:
     """Brings the registered tokens to stations, and notes which version each has."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._pushing: set[str] = set()
+        self._made: dict[str, _Wanted] = {}
+        self._has: dict[str, _Wanted] = {}
+        self._dirty: set[str] = set()
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._comparing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[bool]] = set()
         self.requests: dict[str, Any] = {}
         self.answers = {"GetLocalListVersion": self._told, "SendLocalList": self._sent}
 
@@ -42,11 +60,11 @@ class LocalLists:
         or `is_full`, gets all of it: one full message and the rest as differences."""
         name = station.provision.identity
         version, given = self.version(name), self._given(name)
-        wanted = self._wanted(station)
+        wanted = self._wanted(station).items
         if not 0 < version < LAST_VERSION:
             # None, or a number that leaves no room for the next ones: from the beginning, with all of it.
             version, is_full = 0, True
-        changed = [item for key, item in wanted.items() if is_full or given.get(key) != as_json(item)]
+        changed = [msgspec.json.decode(item) for key, item in wanted.items() if is_full or given.get(key) != item]
         gone = [] if is_full else [_removal(msgspec.json.decode(given[key])) for key in given if key not in wanted]
         calls: Calls = []
         for number, part in enumerate(_parts([*gone, *changed], self._items(name), is_full)):
@@ -59,19 +77,48 @@ class LocalLists:
 
     async def push(self, station: Station) -> bool:
         """Bring a connected station's list up to date; False if it is not now. A station whose version is another one than
-        expected gets all of it."""
+        expected gets all of it. Pushes that come during one become one after it."""
         name = station.provision.identity
-        if station.accepted is None or name in self._pushing:
+        if station.accepted is None:
             return False
-        self._pushing.add(name)
-        try:
-            status = await self._send_all(station, self.calls(station))
-            if status == "VersionMismatch":
-                await self._ask_version(station)
-            if status in ("VersionMismatch", "Failed"):
-                status = await self._send_all(station, self.calls(station, is_full=True))
-        finally:
-            self._pushing.discard(name)
+        self._dirty.add(name)
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            if name not in self._dirty:
+                # Another one that waited has just brought what this one was to bring.
+                return name in self._has
+            self._dirty.discard(name)
+            return await self._push(station)
+
+    async def push_to(self, stations: Iterable[Station]) -> None:
+        """Bring the lists of those stations up to date that keep one of ours; a silent station delays no other."""
+        keeping = [station for station in stations if self._is_behind(station)]
+        await asyncio.gather(*(self.push(station) for station in keeping))
+
+    def catch_up(self, station: Station) -> None:
+        """A station was accepted: what changed while it was away is brought to it."""
+        if self._is_behind(station):
+            task = asyncio.ensure_future(self.push(station))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _is_behind(self, station: Station) -> bool:
+        """Whether a station keeps a list of ours and is not known to have all of it."""
+        name = station.provision.identity
+        return self.version(name) > 0 and self._has.get(name) is not self._wanted(station)
+
+    async def _push(self, station: Station) -> bool:
+        wanted, name = self._wanted(station), station.provision.identity
+        async with self._comparing:
+            # Many stations may come back at once: one comparison, then the others of the loop.
+            calls = self.calls(station)
+            await asyncio.sleep(0)
+        status = await self._send_all(station, calls)
+        if status == "VersionMismatch":
+            await self._ask_version(station)
+        if status in ("VersionMismatch", "Failed"):
+            status = await self._send_all(station, self.calls(station, is_full=True))
+        if status == "Accepted":
+            self._has[name] = wanted
         if status in ("VersionMismatch", "Failed"):
             tell(self._desk, station, "local_list_failed", f"The station did not take the local list: {status}.")
         return status == "Accepted"
@@ -81,6 +128,7 @@ class LocalLists:
         """-1: it keeps no list; another version than ours: what it holds is not known, so that the next push is full."""
         name = station.provision.identity
         if answer.versionNumber != self.version(name):
+            self._has.pop(name, None)
             await self._desk.store.remove_records(name, LIST)
             await self._note_version(name, answer.versionNumber)
 
@@ -88,6 +136,7 @@ class LocalLists:
         if answer.status != "Accepted":
             return
         name, now_s = station.provision.identity, self._desk.clock.wall()
+        self._has.pop(name, None)
         rows, gone = {}, []
         for item in request.localAuthorizationList or ():
             key = _key(item.idToken.type, item.idToken.idToken)
@@ -130,13 +179,22 @@ class LocalLists:
         return None if live is None else await live.call(action, request)
 
     # --- contents ---------------------------------------------------------------------------------------------------
-    def _wanted(self, station: Station) -> dict[str, Any]:
+    def _wanted(self, station: Station) -> _Wanted:
+        """What a list of the station's version should hold; made anew when a card changed or expired."""
+        now_s, entries = self._desk.clock.wall(), list(self._desk.registry.tokens.values())[:MAX_TOKENS]
+        made = self._made.get(station.version)
+        if made is None or made.entries != entries or now_s >= made.until_s:
+            expiries = (entry.expires_s for entry in entries if entry.expires_s is not None and entry.expires_s > now_s)
+            made = _Wanted(self._items_of(station, entries), entries, min(expiries, default=math.inf))
+            self._made[station.version] = made
+        return made
+
+    def _items_of(self, station: Station, entries: list[TokenEntry]) -> dict[str, bytes]:
         """AuthorizationData by key, of every token the station's version can name."""
         registry, now_s = self._desk.registry, self._desk.clock.wall()
-        entries = list(registry.tokens.values())[:MAX_TOKENS]
         judged = [registry.judge(entry.id_token, entry.type, now_s) for entry in entries]
         kind = codec.payload_type(station.version, "SendLocalList", "request")
-        wanted: dict[str, Any] = {}
+        found: dict[str, bytes] = {}
         for item in local_list(judged):
             made = {"versionNumber": 1, "updateType": "Full", "localAuthorizationList": [item]}
             try:
@@ -144,10 +202,10 @@ class LocalLists:
             except msgspec.ValidationError:
                 # Of a type only the other version knows: this station asks for it when it is presented.
                 continue
-            wanted[_key(item["idToken"]["type"], item["idToken"]["idToken"])] = msgspec.json.decode(
-                as_json(request.localAuthorizationList[0])
+            found[_key(item["idToken"]["type"], item["idToken"]["idToken"])] = as_json(
+                request.localAuthorizationList[0]
             )
-        return wanted
+        return found
 
     def _given(self, name: str) -> dict[str, bytes]:
         return {record.key: record.value_json for record in self._desk.store.records(name, LIST)}

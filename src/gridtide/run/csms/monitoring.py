@@ -6,6 +6,7 @@ import msgspec
 
 from gridtide.run.csms.desk import Act, Desk, reply
 from gridtide.run.csms.effects import Effects
+from gridtide.run.csms.hidden import HIDDEN, is_secret
 from gridtide.run.csms.keeping import as_json, check_transaction, tell, without_none
 from gridtide.run.csms.parts import PartBook
 from gridtide.run.csms.station import Station
@@ -145,7 +146,7 @@ def _kept(item: Any, severity: int | None) -> dict[str, Any]:
             "timestamp": item.timestamp,
             "trigger": item.trigger,
             "cause": item.cause,
-            "actualValue": item.actualValue[:TEXT_KEPT],
+            "actualValue": HIDDEN if is_secret(item.variable.name) else item.actualValue[:TEXT_KEPT],
             "techCode": item.techCode,
             "techInfo": None if item.techInfo is None else item.techInfo[:TEXT_KEPT],
             "cleared": item.cleared,

@@ -47,7 +47,8 @@ class Offers:
         return reply(station, "VatNumberValidation", **fields)
 
     async def _swapped(self, station: Station, message: Any, _call: CallReceived) -> WireStruct:
-        await self._journal(station, BATTERY_SWAP, message)
+        kept = self._desk.erased.cleaned(message.idToken, as_json(message))
+        await self._desk.store.add_journal(station.provision.identity, BATTERY_SWAP, self._desk.clock.wall(), kept)
         return reply(station, "BatterySwap")
 
     async def _journal(self, station: Station, kind: str, entry: Any) -> None:

@@ -4,6 +4,7 @@ No raw message makes a vehicle discharge and none takes the place of the control
 the guard.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,21 +13,31 @@ import msgspec
 from msgspec import Struct
 
 from gridtide.run.clock import Clock
+from gridtide.run.conversation import Conversation
+from gridtide.run.csms.call_rules import steering
+from gridtide.run.csms.device_model import VARIABLE, rules_told
+from gridtide.run.csms.hidden import without_secrets
 from gridtide.run.csms.reports import Reports
-from gridtide.run.csms.setpoints import LEASE_PROFILE_ID
 from gridtide.run.csms.station import Station
+from gridtide.run.csms.turns import TooManyWait, Turns
 from gridtide.run.store import Store
 from gridtide.wire.ocpp import codec, dialects
 from gridtide.wire.ocpp.actions import TABLES, may_send
 from gridtide.wire.ocpp.checks import Context, request_problems
-from gridtide.wire.ocpp.dialects import LEASE_STACK_LEVEL, UNDERLAY_STACK_LEVEL
 from gridtide.wire.ocpp.errors import LocalProtocolError, RemoteProtocolError
 from gridtide.wire.ocpp.events import CallAnswered
 from gridtide.wire.ocpp.outgoing import Priority
 from gridtide.wire.ocpp.structs import WireStruct, enc_hook
 
 HOW_TO_DISCHARGE = "only the controller lets a vehicle discharge: use a manual override or `gridtide test-discharge`"
-SECRETS = frozenset({"BasicAuthPassword"})
+SECRETS = frozenset({"basicauthpassword"})
+"""Variables that only `rotate` sets; compared with their letters folded."""
+TOKENS = frozenset({"idToken", "customerIdentifier"})
+STOP = "RequestStopTransaction"
+TOLD_RULES = frozenset({"SetVariables", "GetVariables", "SetChargingProfile", "RequestStartTransaction"})
+"""Requests for which the station's own device model holds rules."""
+CALLS_AT_ONCE = 200
+"""Calls of people under way at once, unless the site file says otherwise."""
 
 
 CheckUrl = Callable[[str, str], None]
@@ -35,6 +46,10 @@ CheckUrl = Callable[[str, str], None]
 
 class StationOffline(Exception):
     """The station is not connected or not accepted; try again when it is back."""
+
+
+class TooManyCalls(StationOffline):
+    """Too many calls of people are under way; try again later."""
 
 
 class CallOutcome(Struct, frozen=True, kw_only=True):
@@ -60,40 +75,67 @@ class Operator:
         reports: Reports,
         check_url: CheckUrl,
         reprepare: Callable[[Station], None],
+        unprepare: Callable[[Station], None],
+        limit: int = CALLS_AT_ONCE,
     ) -> None:
-        """`reprepare` puts the profile underneath a station again after somebody cleared profiles."""
+        """`unprepare` ends the right to discharge before somebody clears profiles, `reprepare` puts the one underneath a
+        station again; at most `limit` calls are
+        under way at once."""
         self._stations, self._store, self._clock, self._reports = stations, store, clock, reports
-        self._check_url, self._reprepare = check_url, reprepare
+        self._check_url, self._reprepare, self._unprepare = check_url, reprepare, unprepare
+        self.turns = Turns(limit)
 
     async def call(
         self, identity: str, action: str, payload: Mapping[str, Any], actor: str, timeout_s: float | None = None
     ) -> CallOutcome:
-        """Send `action` with `payload` (JSON values) and wait for the outcome.
+        """Send `action` with `payload` (JSON values) and wait for the outcome. A stop waits for nobody else's call.
 
-        Raises KeyError (no such station), ValueError (field, value, cure), StationOffline.
+        Raises KeyError (no such station), ValueError (field, value, cure), StationOffline, TooManyCalls.
         """
         station = self._stations.get(identity)
         if station is None:
             raise KeyError(f"there is no station {identity!r}")
         request = self.checked(station, action, payload)
-        live = station.accepted
-        if live is None:
-            raise StationOffline(f"station {identity} is not connected: try again when it is back")
-        detail = msgspec.json.encode({"station": identity, "action": action, "payload": payload})
+        _connected(station)
+        if action == STOP:
+            return await self._call(station, action, request, payload, actor, timeout_s)
+        try:
+            async with self.turns:
+                return await self._call(station, action, request, payload, actor, timeout_s)
+        except TooManyWait:
+            raise TooManyCalls("too many calls wait for stations to answer: try again in a minute") from None
+
+    async def _call(
+        self,
+        station: Station,
+        action: str,
+        request: WireStruct,
+        payload: Mapping[str, Any],
+        actor: str,
+        timeout_s: float | None,
+    ) -> CallOutcome:
+        identity = station.provision.identity
+        detail = msgspec.json.encode(
+            {"station": identity, "action": action, "payload": without_secrets(_unnamed(payload))}
+        )
         await self._store.append_audit(self._clock.wall(), actor, "ocpp.call", detail)
+        # Only now: it may have come and gone while this call waited.
+        live = _connected(station)
         self._reports.note_request(station, action, request)
         began_s = self._clock.monotonic()
-        priority = Priority.STOP if action == "RequestStopTransaction" else None
+        priority = Priority.STOP if action == STOP else None
+        self._before(station, action)
         try:
             outcome = await live.call(action, request, timeout_s=timeout_s, priority=priority)
         except LocalProtocolError as error:
             raise StationOffline(f"station {identity} takes no more calls now: {error}") from None
-        self._after(station, action)
+        finally:
+            self._after(station, action)
         elapsed_s = self._clock.monotonic() - began_s
         if isinstance(outcome, CallAnswered):
             self._reports.note_answer(station, action, request, outcome.payload)
             answer = msgspec.to_builtins(outcome.payload, enc_hook=enc_hook)
-            return CallOutcome(status="answered", payload=_without_none(answer), elapsed_s=elapsed_s)
+            return CallOutcome(status="answered", payload=without_secrets(_without_none(answer)), elapsed_s=elapsed_s)
         self._reports.note_failure(station, action, request)
         status: Literal["error", "failed"] = "error" if outcome.reason == "call_error" else "failed"
         return CallOutcome(
@@ -116,23 +158,33 @@ class Operator:
 
     def _check_policy(self, station: Station, action: str, request: Any) -> None:
         now = datetime.fromtimestamp(self._clock.wall(), UTC)
-        problems = request_problems(action, request, Context(now=now, allows_discharge=False))
+        problems = request_problems(action, request, self._context(station, action, now))
         if problems:
             told = "; ".join(str(item) for item in problems[:3])
             raise ValueError(f"{action}: {told}" + (f"; {HOW_TO_DISCHARGE}" if "discharg" in told else ""))
-        if action == "UpdateDynamicSchedule" and request.chargingProfileId >= LEASE_PROFILE_ID:
-            raise ValueError(f"chargingProfileId is {request.chargingProfileId}: that profile is the controller's")
-        profile = getattr(request, "chargingProfile", None)
-        if profile is not None and action in ("SetChargingProfile", "RequestStartTransaction"):
-            _check_place(station, profile)
+        against = next(steering(station, action, request), None)
+        if against is not None:
+            raise ValueError(f"{action}: {against}")
         if action == "SetVariables":
             for item in request.setVariableData:
-                if item.variable.name in SECRETS:
+                if item.variable.name.casefold() in SECRETS:
                     raise ValueError(
                         f"variable {item.variable.name} is a secret: use `gridtide stations rotate` instead"
                     )
         for field, address in _addresses(request):
             self._check_url(address, field)
+
+    def _before(self, station: Station, action: str) -> None:
+        """No discharge while profiles, the one underneath among them, may be going."""
+        if action == "ClearChargingProfile":
+            self._unprepare(station)
+
+    def _context(self, station: Station, action: str, now: datetime) -> Context:
+        """What is known of the station, where a rule for this action asks for it."""
+        if action not in TOLD_RULES:
+            return Context(now=now, allows_discharge=False)
+        limits, mutability = rules_told(self._store.records(station.provision.identity, VARIABLE))
+        return Context(now=now, allows_discharge=False, profile_limits=limits, mutability=mutability)
 
     def _after(self, station: Station, action: str) -> None:
         """Whatever the answer was, or whether there was one: profiles may be gone."""
@@ -140,16 +192,11 @@ class Operator:
             self._reprepare(station)
 
 
-def _check_place(station: Station, profile: Any) -> None:
-    """The profiles underneath and the leases are the controller's; what takes their place would steer in its stead."""
-    if profile.chargingProfilePurpose not in ("TxDefaultProfile", "TxProfile"):
-        return
-    taken = profile.id >= LEASE_PROFILE_ID or profile.id in station.provision.rows
-    if taken or profile.stackLevel >= LEASE_STACK_LEVEL or profile.stackLevel == UNDERLAY_STACK_LEVEL:
-        raise ValueError(
-            f"chargingProfile id {profile.id}, stackLevel {profile.stackLevel}: EVSE ids, ids from {LEASE_PROFILE_ID} and the "
-            f"stack levels {UNDERLAY_STACK_LEVEL} and from {LEASE_STACK_LEVEL} are the controller's; give others"
-        )
+def _connected(station: Station) -> Conversation:
+    live = station.accepted
+    if live is None:
+        raise StationOffline(f"station {station.provision.identity} is not connected: try again when it is back")
+    return live
 
 
 def _addresses(request: Any) -> list[tuple[str, str]]:
@@ -162,6 +209,18 @@ def _addresses(request: Any) -> list[tuple[str, str]]:
         if isinstance(address, str):
             found.append((f"{outer}.{name}".strip("."), address))
     return found
+
+
+def _unnamed(value: Any) -> Any:
+    """A payload for the audit, whose chain cannot forget: of idTokens it holds a digest alone."""
+    if isinstance(value, Mapping):
+        return {
+            key: {"sha256": hashlib.sha256(item.lower().encode()).hexdigest()}
+            if key in TOKENS and isinstance(item, str)
+            else _unnamed(item)
+            for key, item in value.items()
+        }
+    return [_unnamed(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _without_none(value: Any) -> Any:

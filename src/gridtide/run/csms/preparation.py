@@ -36,6 +36,8 @@ class Preparation:
         judge: Callable[[Station, int], None],
     ) -> None:
         self._table, self._clock, self._on_event, self._dialect, self._judge = table, clock, on_event, dialect, judge
+        self.prepared: Callable[[Station], None] = lambda _station: None
+        """Told of every station that has its first messages on the way."""
 
     def welcome(self, station: Station) -> None:
         """A new connection: who was accepted before need not boot again; who was not is asked to."""
@@ -64,6 +66,7 @@ class Preparation:
         conversation.post("SetVariables", wanted, lambda outcome: self._interval_set(station, outcome))
         if station.may_ever_discharge():
             self._ask_for_v2x(station, conversation)
+        self.prepared(station)
 
     def _ask_for_v2x(self, station: Station, conversation: Conversation) -> None:
         """What the station itself reports of its V2X controller; one that says it has none is never asked to discharge."""
@@ -91,7 +94,7 @@ class Preparation:
             if row is None or str(result.attributeStatus) != "Accepted":
                 continue
             if str(result.attributeValue).lower() == "false":
-                station.refused.add(row)
+                station.no_v2x.add(row)
                 self._judge(station, row)
                 if station.first(f"no v2x {row}"):
                     text = f"The station reports V2XChargingCtrlr.{result.variable.name} = false, so it will not discharge."

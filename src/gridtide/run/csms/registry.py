@@ -10,11 +10,15 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gridtide.run.doors import SecurityProfile, check_switch
 from gridtide.run.store import Store
+from gridtide.wire.ocpp.actions import Version
 from gridtide.wire.ocpp.dialects import Dialect
 from gridtide.wire.ocpp.dialects_vendor import DataTransferTemplate, template_problems
 
 STATION, TOKEN, MODE = "station", "token", "station_mode"
+PROFILE, MOVE = "station_profile", "station_move"
+"""Kinds: the security profile a station was moved to; the one it is being moved to."""
 StationMode: TypeAlias = Literal["bidirectional", "charge-only"]
 TokenStatus: TypeAlias = Literal["Accepted", "Blocked"]
 Verdict: TypeAlias = Literal["Accepted", "Blocked", "Expired", "Invalid", "Unknown", "ConcurrentTx"]
@@ -40,7 +44,7 @@ class StationEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: Short = ""
     serial: Short = ""
     """Common name of its client certificate (security profile 3)."""
-    security_profile: Literal[1, 2, 3] = 1
+    security_profile: SecurityProfile = 1
     tls_min: Literal["1.2", "1.3"] = "1.3"
     enabled: bool = True
     evses: Annotated[tuple[EvseEntry, ...], Meta(min_length=1, max_length=64)] = (EvseEntry(id=1),)
@@ -105,6 +109,14 @@ class Registry:
         self.tokens.update(
             (kept.key, msgspec.json.decode(kept.value_json, type=TokenEntry)) for kept in store.registry(TOKEN)
         )
+        for kept in store.registry(PROFILE):
+            if kept.key in self.stations:
+                moved = msgspec.json.decode(kept.value_json, type=SecurityProfile)
+                self.stations[kept.key] = msgspec.structs.replace(self.stations[kept.key], security_profile=moved)
+        self.moves: dict[str, SecurityProfile] = {
+            kept.key: msgspec.json.decode(kept.value_json, type=SecurityProfile) for kept in store.registry(MOVE)
+        }
+        """Stations that may also come in on another security profile, because they are being moved to it (A05)."""
         self.changed: Callable[[str], None] = lambda _identity: None
         """Told of every station that was registered, changed or removed."""
         self.tokens_changed: Callable[[], None] = lambda: None
@@ -150,6 +162,39 @@ class Registry:
     def mode(self, identity: str) -> StationMode:
         """Whether the operator lets a station discharge; it may unless told otherwise (its dialect decides then)."""
         return self.modes.get(identity, "bidirectional")
+
+    async def begin_move(
+        self,
+        identity: str,
+        profile: SecurityProfile,
+        actor: str,
+        at_s: float,
+        *,
+        version: Version,
+        downgrade_allowed: bool = False,
+    ) -> None:
+        """Let a station come in on another security profile too; once it has, that one alone is its own (A05).
+
+        Raises KeyError if there is none, ValueError for a move that the standard forbids or that lacks a serial number.
+        """
+        entry = self.stations.get(identity)
+        if entry is None:
+            raise KeyError(f"there is no station {identity!r}")
+        check_switch(entry.security_profile, profile, version=version, downgrade_allowed=downgrade_allowed)
+        if profile == 3 and not entry.serial:
+            raise ValueError("serial is missing: security profile 3 knows a station by its certificate's common name")
+        await self._store.put_entry(MOVE, identity, msgspec.json.encode(profile), actor, at_s)
+        self.moves[identity] = profile
+
+    async def finish_move(self, identity: str, profile: SecurityProfile, at_s: float) -> bool:
+        """The station came in on `profile`: if it was being moved to it, the old one is over. Whether that is so."""
+        if self.moves.get(identity) != profile or identity not in self.stations:
+            return False
+        await self._store.put_entry(PROFILE, identity, msgspec.json.encode(profile), identity, at_s)
+        await self._store.remove_entry(MOVE, identity, identity, at_s)
+        self.stations[identity] = msgspec.structs.replace(self.stations[identity], security_profile=profile)
+        del self.moves[identity]
+        return True
 
     def by_serial(self, serial: str) -> str | None:
         """Identity of the station with this serial number, or None."""

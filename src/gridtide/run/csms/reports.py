@@ -82,14 +82,14 @@ class Reports:
 
     async def tokens_changed(self, stations: Iterable[Station]) -> None:
         """Tokens were registered, changed or removed: stations that keep a list of ours get the difference."""
-        for station in stations:
-            if self.local_lists.version(station.provision.identity) > 0:
-                await self.local_lists.push(station)
+        await self.local_lists.push_to(stations)
 
     async def erase_token(self, identity: str, id_token: str) -> int:
         """Forget what a station told of a token's holder: reservations, and all customer information, which nobody can tell
-        apart; how many records went. The local list forgets it with the registry."""
-        customers = await self._store.remove_records(identity, CUSTOMER)
+        apart; how many records went. The local list forgets it with the registry, journals with the transactions."""
+        customers = 0
+        if self._store.records(identity, CUSTOMER):
+            customers = await self._store.remove_records(identity, CUSTOMER)
         return customers + await self._reservations.erase(identity, id_token)
 
     # --- for the CSMS -----------------------------------------------------------------------------------------------

@@ -43,8 +43,15 @@ class Reservations:
         return tuple(item for item in self._kept(identity) if item.expires_s > now_s)
 
     async def erase(self, identity: str, id_token: str) -> int:
-        """Forget reservations of a token; how many went."""
-        gone = tuple(str(item.id) for item in self._kept(identity) if id_token in (item.id_token, item.group))
+        """Forget reservations of a token, however it is spelled; how many went."""
+        wanted = id_token.lower()
+        gone = tuple(
+            str(item.id)
+            for item in self._kept(identity)
+            if wanted in (item.id_token.lower(), (item.group or "").lower())
+        )
+        if not gone:
+            return 0
         return await self._desk.store.remove_records(identity, RESERVATION, gone)
 
     def _kept(self, identity: str) -> list[Reservation]:

@@ -18,8 +18,9 @@ from gridtide.run.conversation import Conversation
 from gridtide.run.csms.certificates import SignPort
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.intake import Intake
-from gridtide.run.csms.operate import CheckUrl, Operator
+from gridtide.run.csms.operate import CALLS_AT_ONCE, CheckUrl, Operator
 from gridtide.run.csms.registry import Registry
+from gridtide.run.csms.security_events import keep_tampered, restore_tampered
 from gridtide.run.csms.setpoints import SetpointSender
 from gridtide.run.csms.station import DriverDefault, OnEvent, Provision, Station
 from gridtide.run.net import Link
@@ -55,9 +56,11 @@ class Csms:
         driver_default: Callable[[str, float], DriverDefault | None] = lambda _token, _now: None,
         registry: Registry | None = None,
         check_url: CheckUrl = lambda _address, _field: None,
+        concurrency_limit: int = CALLS_AT_ONCE,
     ) -> None:
         """`provisions`: the stations whose EVSEs are rows of `table`; `registry` may hold more, which are served and not
-        steered; `check_url` raises ValueError for an address stations must not be sent to."""
+        steered; `check_url` raises ValueError for an address stations must not be sent to; at most `concurrency_limit` calls
+        of people are under way at once, which setpoints are not."""
         self._board, self._clock, self._new_id = board, clock, new_id
         self._told: OnEvent = _unheard
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,7 +76,16 @@ class Csms:
             table, board, store, clock, lease_s, self._on_event, self.sender.dialect, driver_default, self.registry
         )
         self.reports = self._intake.reports
-        self.operator = Operator(self.stations, store, clock, self.reports, check_url, self._prepare_again)
+        self.operator = Operator(
+            self.stations,
+            store,
+            clock,
+            self.reports,
+            check_url,
+            self._prepare_again,
+            self._unprepare,
+            concurrency_limit,
+        )
         for open_one in store.open_transactions():
             station = self.stations.get(open_one.station_id)
             row = station.provision.rows.get(open_one.evse_id or 0) if station is not None else None
@@ -82,6 +94,7 @@ class Csms:
                 # It was accepted before it could begin a transaction.
                 station.booted = True
         self._intake.needs.restore(self.stations.values())
+        restore_tampered(store, self.stations.values(), board)
 
     def _provision(self, identity: str) -> Provision:
         """What holds for a station now: its rows from the start, the rest as registered, no discharge where that is forbidden."""
@@ -94,7 +107,7 @@ class Csms:
                 template=entry.template,
             )  # fmt: skip
         if self.registry.mode(identity) == "charge-only":
-            return msgspec.structs.replace(mine, dialect="refuse")
+            return msgspec.structs.replace(mine, may_discharge=False)
         return mine
 
     def _registry_changed(self, identity: str) -> None:
@@ -104,6 +117,7 @@ class Csms:
             if station is not None:
                 del self.stations[identity]
                 self._intake.needs.forget(station)
+                keep_tampered(self._intake.desk.store, station, False)
                 if station.conversation is not None:
                     self._spawn(station.conversation.hang_up(4404, "no longer registered"))
             return
@@ -114,6 +128,11 @@ class Csms:
         for row in station.provision.rows.values():
             station.refused.discard(row)
             self._intake.judge(station, row)
+        entry = self.registry.stations.get(identity)
+        door = None if entry is None else (entry.enabled, entry.security_profile, entry.serial, entry.tls_min)
+        if station.conversation is not None and station.door is not None and door != station.door:
+            # The way in is another one now: it may come back if it fits that.
+            self._spawn(station.conversation.hang_up(4403, "registered otherwise"))
 
     def sign_with(self, sign: SignPort, operator: str) -> None:
         """Who signs stations' certificate requests, and the organisation those must name."""
@@ -153,12 +172,18 @@ class Csms:
         self._intake.judge(station, row)
         self._intake.needs.keep(station, row)
 
+    def erase_token(self, id_token: str) -> None:
+        """Forget a token's holder in what goes on now: stays under way go on without a name, and what comes later has none."""
+        for station, row in self._intake.desk.erased.add(id_token, self.stations.values()):
+            self._intake.needs.keep(station, row)
+
     def clear_faults(self) -> tuple[str, ...]:
         """Forget tampering that stations told of; what they report as faulted stays so. Returns whose latch was cleared."""
         cleared = []
         for name, station in self.stations.items():
             if station.tampered:
                 cleared.append(name)
+                keep_tampered(self._intake.desk.store, station, False)
                 for row in station.tampered:
                     evse_id = next(e for e, mine in station.provision.rows.items() if mine == row)
                     faulted = any(s == "Faulted" for (e, _), s in station.statuses.items() if e == evse_id)
@@ -167,7 +192,10 @@ class Csms:
         return tuple(cleared)
 
     def _tokens_changed(self) -> None:
-        """Stations that keep a list of ours get the difference soon; many changes at once become one."""
+        """A card changed: who charges with it is judged anew at once, and stations that keep a list of ours get the difference
+        soon; many changes at once become one."""
+        for station in self.stations.values():
+            self._intake.transactions.cards.judge_anew(station)
         if self._lists_due_s is None:
             self._lists_due_s = self._clock.monotonic() + LISTS_AFTER_S
 
@@ -180,12 +208,16 @@ class Csms:
             raise KeyError(f"there is no station {identity!r}")
         return await self.reports.push_local_list(self.stations[identity])
 
-    def _prepare_again(self, station: Station) -> None:
-        """Profiles were cleared: no discharge until the one underneath is acknowledged again."""
+    def _unprepare(self, station: Station) -> None:
+        """The profile underneath may go: no discharge from now on."""
         station.underneath.clear()
-        station.sent.clear()
         for row in station.provision.rows.values():
             self._intake.judge(station, row)
+
+    def _prepare_again(self, station: Station) -> None:
+        """Profiles were cleared: no discharge until the one underneath is acknowledged again."""
+        self._unprepare(station)
+        station.sent.clear()
         self._intake.preparation.prepare(station)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -213,7 +245,9 @@ class Csms:
         # More than one may be waiting for the old connection to show a sign of life: the first takes over, the next asks it.
         while station.conversation is not None:
             if not await self._old_one_is_gone(station, station.conversation):
-                self._on_event("security", identity, f"A second connection as {identity} was refused.")
+                self._on_event(
+                    "security", identity, f"DuplicateIdentity: a second connection as {identity} was refused."
+                )
                 await link.close(4409, "duplicate identity")
                 return
         station.generation += 1
@@ -229,6 +263,8 @@ class Csms:
             lambda message: self._intake.on_send(station, message),
         )
         station.conversation, station.version = conversation, version
+        entry = self.registry.stations.get(identity)
+        station.door = None if entry is None else (entry.enabled, entry.security_profile, entry.serial, entry.tls_min)
         self._forget_connection(station)
         self._intake.preparation.welcome(station)
         try:
@@ -245,16 +281,23 @@ class Csms:
         while True:
             await self._clock.sleep(period_s)
             for place, station in enumerate(tuple(self.stations.values()), 1):
-                if station.conversation is not None:
-                    if not station.conversation.is_idle:
-                        station.conversation.tick()
-                    if station.later:
-                        station.act(self._clock.monotonic())
+                try:
+                    self._look_after(station)
+                except Exception:
+                    # One station's trouble, or the store's, ends nobody else's turn.
+                    log.exception("station_turn_failed", station=station.provision.identity)
                 if place % SLICE == 0:
                     await asyncio.sleep(0)
             if self._lists_due_s is not None and self._clock.monotonic() >= self._lists_due_s:
                 self._lists_due_s = None
                 self._spawn(self.reports.tokens_changed(tuple(self.stations.values())))
+
+    def _look_after(self, station: Station) -> None:
+        if station.conversation is not None:
+            if not station.conversation.is_idle:
+                station.conversation.tick()
+            if station.later:
+                station.act(self._clock.monotonic())
 
     @property
     def online(self) -> int:

@@ -10,17 +10,22 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from gridtide.run.store import Store, TransactionEvent
+from gridtide.run.store.rows import TransactionHead
 from gridtide.wire.ocpp.generated import v21
 from gridtide.wire.ocpp.meter import read_meter_values
 
 MOST_SESSIONS = 10_000
 """Sessions of one export."""
+MOST_EVENTS = 20_000
+"""Events of one transaction that are looked at: its first and its last ones."""
+PAGE = 500
+"""Events of one read, so that others can read in between."""
 OCPI_TOKEN = {"ISO14443": "RFID", "ISO15693": "RFID", "NoAuthorization": "AD_HOC_USER", "DirectPayment": "AD_HOC_USER"}
 """OCPI 2.2.1 TokenType of an IdTokenEnumType; every other one is OTHER."""
 SPREADSHEET_SIGNS = ("=", "+", "-", "@", "\t", "\r")
@@ -111,8 +116,52 @@ def sessions(store: Store, start_s: float, end_s: float, station: str | None = N
     heads = store.transactions(start_s, end_s, station, MOST_SESSIONS + 1)
     if len(heads) > MOST_SESSIONS:
         raise ValueError(f"from, to: more than {MOST_SESSIONS} sessions lie between; give a shorter time")
-    found = (store.transaction_events(head.station_id, head.transaction_id) for head in reversed(heads))
-    return [session_of(events) for events in found if events]
+    return [session for head in reversed(heads) if (session := _session(store, head)) is not None]
+
+
+def events_of(store: Store, head: TransactionHead) -> list[TransactionEvent]:
+    """Events of a transaction by sequence number, read in short pages; of a very long one its first and last, `MOST_EVENTS`
+    together."""
+    station, name, half = head.station_id, head.transaction_id, MOST_EVENTS // 2
+    if head.events <= MOST_EVENTS:
+        return _pages(store, station, name, 0, MOST_EVENTS)
+    begin = _pages(store, station, name, 0, half)
+    return begin + _pages(store, station, name, max(begin[-1].seq_no, head.last_seq_no - half) + 1, half)
+
+
+def _pages(store: Store, station: str, transaction_id: str, first_seq_no: int, most: int) -> list[TransactionEvent]:
+    found: list[TransactionEvent] = []
+    while len(found) < most:
+        page = store.transaction_events(station, transaction_id, first_seq_no, min(PAGE, most - len(found)))
+        found += page
+        if len(page) < PAGE:
+            break
+        first_seq_no = page[-1].seq_no + 1
+    return found
+
+
+def _session(store: Store, head: TransactionHead) -> Session | None:
+    """The session of a stored transaction; None for one that was forgotten meanwhile."""
+    events = events_of(store, head)
+    if not events:
+        return None
+    session = session_of(events)
+    if head.events <= MOST_EVENTS:
+        return session
+    left = f"Of its {head.events} events only the first and the last were looked at."
+    notes = (*(note for note in session.notes if not note.endswith("events are missing.")), left)
+    missing = max(0, head.last_seq_no + 1 - head.events)
+    return msgspec.structs.replace(session, events=head.events, missing_events=missing, notes=notes)
+
+
+def export(
+    store: Store, start_s: float, end_s: float, station: str | None, shape: Literal["json", "csv", "cdr"]
+) -> bytes:
+    """`sessions` as JSON, as CSV, or as charge detail records. It may take seconds: not for the loop."""
+    found = sessions(store, start_s, end_s, station)
+    if shape == "csv":
+        return as_csv(found).encode()
+    return msgspec.json.encode(cdrs(found) if shape == "cdr" else found)
 
 
 def cdr(session: Session) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Setpoints on their way to stations: only what changed or must be renewed, stops first, every discharge a lease."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import UTC, datetime
 
 import structlog
@@ -10,6 +10,7 @@ from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Conversation
 from gridtide.run.csms.evidence import EvidenceBoard
+from gridtide.run.csms.round_trip import RoundTrips
 from gridtide.run.csms.station import OnEvent, Sent, Station
 from gridtide.wire.ocpp import dialects
 from gridtide.wire.ocpp.dialects import Setpoint, StationDialect
@@ -35,11 +36,14 @@ class SetpointSender:
     def __init__(self, table: EvseTable, board: EvidenceBoard, clock: Clock, lease_s: float, on_event: OnEvent) -> None:
         self.table, self._board, self._clock, self._lease_s = table, board, clock, lease_s
         self._on_event = on_event
+        self._round_trips = RoundTrips(clock, on_event)
+        self._decided_s = 0.0
         self.sent = 0
 
     def apply(self, decision: Decision, stations: Iterable[Station]) -> None:
         """Send what changed or must be renewed. One row's failure keeps no other from its setpoint; it is raised at the end."""
         failure: Exception | None = None
+        self._decided_s = self._clock.monotonic()
         for station in stations:
             for evse_id, row in station.provision.rows.items():
                 try:
@@ -86,12 +90,17 @@ class SetpointSender:
             self._deny(station, row, f"Not sent: {translated.denial}.", is_final=translated.denial not in PASSING)
             return
         priority = Priority.STOP if _stops(station.sent.get(row), power_kw) else Priority.CONTROL
-        generation = station.generation
+        generation, decided_s = station.generation, self._decided_s
 
         def done(outcome: CallAnswered | CallFailed) -> None:
+            if generation == station.generation:
+                self._round_trips.note(station, decided_s, outcome)
             if generation == station.generation and station.transactions.get(row) == transaction:
                 self._outcome(station, row, Sent(power_kw, now_s), outcome)
 
+        actions = {call.action for call in translated.calls}
+        # What an older setpoint would have said by another message must not follow this one.
+        conversation.withdraw(lambda key: _is_other(key, row, actions), priority)
         for call in translated.calls:
             conversation.post(
                 call.action, call.payload, done, priority=priority, replace_key=("setpoint", row, call.action),
@@ -148,6 +157,10 @@ class SetpointSender:
         if station.sent.get(row) == tried:
             del station.sent[row]
             station.failed[row] = tried
+
+
+def _is_other(key: Hashable, row: int, actions: set[str]) -> bool:
+    return isinstance(key, tuple) and key[:2] == ("setpoint", row) and key[2] not in actions
 
 
 def _stops(last: Sent | None, power_kw: float) -> bool:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct
 
@@ -29,6 +30,8 @@ class Provision(Struct, frozen=True, kw_only=True):
     dialect: Dialect = "refuse"
     discharge_opt_in: bool = False
     """The operator's recorded consent to discharge over OCPP 2.0.1, which cannot negotiate it."""
+    may_discharge: bool = True
+    """False: the operator took discharge away; the dialect still carries zero and charging."""
     template: DataTransferTemplate | None = None
     """The vendor's message of the `data_transfer` dialect."""
 
@@ -58,6 +61,8 @@ class Station:
         self.conversation: Conversation | None = None
         self.version: Version = "2.1"
         self.generation = 0
+        self.door: tuple[bool, int, str, str] | None = None
+        """What was registered about its way in when it connected: enabled, security profile, serial, TLS version."""
         self.underneath: set[int] = set()
         """Rows whose non-discharging default profile is acknowledged on this connection."""
         self.transactions: dict[int, str] = {}
@@ -66,6 +71,18 @@ class Station:
         """Rows whose vehicle asked for bidirectional transfer."""
         self.synced: set[int] = set()
         """Rows whose transaction has spoken on this connection."""
+        self.no_v2x: set[int] = set()
+        """Rows whose station reports that its V2X controller is off; until it connects or boots anew."""
+        self.stop_again_s: dict[str, float] = {}
+        """Transaction that must not go on -> monotonic instant before which it is not asked to end again."""
+        self.early_needs: dict[int, Any] = {}
+        """Charging needs told before the transaction began."""
+        self.began_s: dict[int, float] = {}
+        """Row -> UTC epoch seconds by the station's clock: the first event of the present transaction."""
+        self.spoke_s: dict[int, float] = {}
+        """Row -> UTC epoch seconds by the station's clock: the newest event of any transaction."""
+        self.own: OrderedDict[str, None] = OrderedDict()
+        """The newest transactions known to be this station's."""
         self.charge_only: set[int] = set()
         """Rows whose driver's token must not discharge."""
         self.ended: OrderedDict[str, None] = OrderedDict()
@@ -86,6 +103,10 @@ class Station:
         """ChargingStation as its last BootNotification told it, JSON."""
         self.connected_s: float | None = None
         """Monotonic instant the present connection began, or None."""
+        self.round_trip_s: float | None = None
+        """From a setpoint's leaving to its answer, smoothed over this connection; None before the first."""
+        self.last_round_trip_s: float | None = None
+        """The same of the newest setpoint."""
         self.skew_s = 0.0
         self.tampered: set[int] = set()
         """Rows whose station told of tampering; no status message clears that."""
@@ -109,6 +130,7 @@ class Station:
         """What was agreed for the vehicle at `row` does not hold for the next one."""
         self.transactions.pop(row, None)
         self.connectors.pop(row, None)
+        self.began_s.pop(row, None)
         self.tokens.pop(row, None)
         self.sent.pop(row, None)
         self.failed.pop(row, None)
@@ -120,16 +142,19 @@ class Station:
     def forget_connection(self) -> None:
         """What a connection vouched for ends with it; slow reports are told once and for all."""
         self.underneath.clear()
+        self.no_v2x.clear()
+        self.early_needs.clear()
         self.synced.clear()
         self.sent.clear()
         self.failed.clear()
         self.later.clear()
         self.preparation += 1
+        self.round_trip_s = self.last_round_trip_s = None
         self._told &= {"slow_reports"}
 
     def may_ever_discharge(self) -> bool:
         """Whether the operator lets this station discharge at all."""
-        return self.provision.dialect != "refuse"
+        return self.provision.dialect != "refuse" and self.provision.may_discharge
 
     def fits(self) -> bool:
         """Whether the provisioned dialect can discharge over the connection's OCPP version."""
@@ -137,9 +162,12 @@ class Station:
 
     def note_ended(self, transaction_id: str) -> None:
         """Remember that a transaction is over; of the newest only."""
-        self.ended[transaction_id] = None
-        while len(self.ended) > ENDED_KEPT:
-            self.ended.popitem(last=False)
+        _remember(self.ended, transaction_id)
+        self._told -= {f"gap {transaction_id}"}
+
+    def note_own(self, transaction_id: str) -> None:
+        """Remember that a transaction is this station's; of the newest only."""
+        _remember(self.own, transaction_id)
 
     def act(self, now_s: float) -> None:
         """Do what is due at monotonic `now_s`."""
@@ -153,3 +181,9 @@ class Station:
         """The living conversation of a booted station."""
         live = self.conversation
         return live if live is not None and live.session.boot_state == "accepted" else None
+
+
+def _remember(kept: OrderedDict[str, None], name: str) -> None:
+    kept[name] = None
+    while len(kept) > ENDED_KEPT:
+        kept.popitem(last=False)

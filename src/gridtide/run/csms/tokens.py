@@ -29,13 +29,7 @@ class Tokens:
 
     def info(self, judged: Judged) -> dict[str, Any]:
         """IdTokenInfoType of a judged token."""
-        info: dict[str, Any] = {"status": judged.status}
-        entry = judged.entry
-        if entry is not None and entry.group:
-            info["groupIdToken"] = {"idToken": entry.group, "type": "Central"}
-        if entry is not None and entry.expires_s is not None and judged.status == "Accepted":
-            info["cacheExpiryDateTime"] = _instant(entry.expires_s)
-        return info
+        return token_info(judged)
 
     def transfers(self, station: Station, judged: Judged) -> list[str]:
         """EnergyTransferMode values this token may use at this station (2.1); none for a token that may not charge."""
@@ -64,8 +58,19 @@ def local_list(entries: Iterable[Judged]) -> list[dict[str, Any]]:
     for judged in entries:
         if judged.entry is not None:
             token = {"idToken": judged.entry.id_token, "type": judged.entry.type}
-            made.append({"idToken": token, "idTokenInfo": {"status": judged.status}})
+            made.append({"idToken": token, "idTokenInfo": token_info(judged)})
     return made
+
+
+def token_info(judged: Judged) -> dict[str, Any]:
+    """IdTokenInfoType of a judged token: status, its group, and until when a station may rely on it offline."""
+    info: dict[str, Any] = {"status": judged.status}
+    entry = judged.entry
+    if entry is not None and entry.group:
+        info["groupIdToken"] = {"idToken": entry.group, "type": "Central"}
+    if entry is not None and entry.expires_s is not None and judged.status == "Accepted":
+        info["cacheExpiryDateTime"] = _instant(entry.expires_s)
+    return info
 
 
 def _instant(at_s: float) -> str:

@@ -4,14 +4,15 @@ What happened offline is history without control effect, but an end is an end. A
 transaction incomplete and is asked about; energy is never invented.
 """
 
-import math
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import structlog
 
 from gridtide.run.conversation import Later
-from gridtide.run.csms.desk import Act, Desk, reply
+from gridtide.run.csms.cards import Cards
+from gridtide.run.csms.desk import Act, Desk, post_if_room, reply
 from gridtide.run.csms.needs import NeedsKeeper
 from gridtide.run.csms.station import Station
 from gridtide.run.csms.tokens import Tokens
@@ -22,7 +23,10 @@ from gridtide.wire.ocpp.events import CallAnswered, CallFailed, CallReceived
 from gridtide.wire.ocpp.meter import read_meter_values
 from gridtide.wire.ocpp.structs import WireStruct
 
+log = structlog.get_logger(__name__)
 SKEW_FLAG_S = 10.0
+OLD_S = 10.0
+"""Meter values further from the station's clock than this are history without effect (FT11)."""
 INCOMPLETE_AFTER_S = 60.0
 """A gap that has not closed by then is told (FT12)."""
 
@@ -30,8 +34,12 @@ INCOMPLETE_AFTER_S = 60.0
 class Transactions:
     """Answers TransactionEvent and MeterValues."""
 
-    def __init__(self, desk: Desk, tokens: Tokens, needs: NeedsKeeper) -> None:
-        self._desk, self._tokens, self._needs = desk, tokens, needs
+    def __init__(
+        self, desk: Desk, tokens: Tokens, needs: NeedsKeeper, take_needs: Callable[[Station, int, Any], None]
+    ) -> None:
+        """`take_needs` makes charging needs that were told before their transaction evidence for it."""
+        self._desk, self._tokens, self._needs, self._take_needs = desk, tokens, needs, take_needs
+        self.cards = Cards(desk, tokens, needs)
         self.actions: dict[str, Act] = {"TransactionEvent": self._event, "MeterValues": self._meter_values}
 
     # --- the message ------------------------------------------------------------------------------------------------
@@ -40,7 +48,7 @@ class Transactions:
         event = TransactionEvent(
             station_id=station.provision.identity, transaction_id=message.transactionInfo.transactionId,
             seq_no=message.seqNo, event_type=message.eventType, at_s=message.timestamp.timestamp(), evse_id=evse_id,
-            payload_json=call.raw,
+            payload_json=self._desk.erased.cleaned(message.idToken, call.raw),
         )  # fmt: skip
         self._check_owner(station, event)
         answer, generation = Later(), station.generation
@@ -80,10 +88,11 @@ class Transactions:
         """A transaction belongs to the station that began it; another one that names it is refused and has no effect."""
         if event.transaction_id in station.transactions.values() or event.event_type == "Started":
             return
-        if event.transaction_id in station.ended:
+        if event.transaction_id in station.ended or event.transaction_id in station.own:
             return
         owner = self._desk.store.owner_of_transaction(event.transaction_id, station.provision.identity)
         if owner is None or owner == station.provision.identity:
+            station.note_own(event.transaction_id)
             return
         name = station.provision.identity
         if station.first("foreign transaction"):
@@ -93,14 +102,18 @@ class Transactions:
     def _take(self, station: Station, generation: int, event: TransactionEvent, message: Any, heard_s: float) -> None:
         """A new event, committed, takes effect."""
         row = station.provision.rows.get(event.evse_id or 0)
-        if row is None or self._is_late(station, row, event):
+        if row is None:
+            self._take_elsewhere(station, event, message)
             return
+        if self._is_late(station, row, event):
+            return
+        station.spoke_s[row] = max(event.at_s, station.spoke_s.get(row, 0.0))
         if event.event_type == "Ended":
             station.note_ended(event.transaction_id)
             if station.transactions.get(row) == event.transaction_id:
                 self.end(station, row)
         elif not message.offline:
-            is_news = self._effect(station, message, row, heard_s)
+            is_news = self._effect(station, event, message, row, heard_s)
             if station.generation == generation:
                 station.synced.add(row)
                 self._desk.judge(station, row)
@@ -112,6 +125,11 @@ class Transactions:
         (FT11)."""
         if event.transaction_id in station.ended:
             return True
+        if event.transaction_id != station.transactions.get(row) and event.event_type == "Updated":
+            if event.at_s < station.began_s.get(row, 0.0):
+                return True  # of a vehicle that stood here before the present one
+            if self._has_ended(station, event.transaction_id):
+                return True
         transaction, seq_no = station.newest.get(row, ("", -1))
         if event.transaction_id == transaction and event.seq_no < seq_no:
             return True
@@ -131,15 +149,30 @@ class Transactions:
             station.later.append((self._desk.clock.monotonic() + INCOMPLETE_AFTER_S, look))
 
         def look() -> None:
-            events = self._desk.store.transaction_events(name, transaction_id)
-            numbers = [event.seq_no for event in events]
-            if numbers and len(numbers) < numbers[-1] + 1:
-                missing = numbers[-1] + 1 - len(numbers)
+            head = self._desk.store.transaction_head(name, transaction_id)
+            if head is not None and head.events < head.last_seq_no + 1:
+                missing = head.last_seq_no + 1 - head.events
                 text = f"Transaction {transaction_id} misses {missing} events; its energy counts only what was told."
                 self._desk.on_event("transaction_incomplete", name, text)
 
         kind = codec.payload_type(station.version, "GetTransactionStatus", "request")
-        live.post("GetTransactionStatus", msgspec.convert({"transactionId": transaction_id}, kind), told)
+        post_if_room(live, "GetTransactionStatus", msgspec.convert({"transactionId": transaction_id}, kind), told)
+
+    def _has_ended(self, station: Station, transaction_id: str) -> bool:
+        """Whether the store knows the end of a transaction, also from before a restart."""
+        try:
+            head = self._desk.store.transaction_head(station.provision.identity, transaction_id)
+        except StoreError:
+            return False
+        if head is not None and head.ended:
+            station.note_ended(transaction_id)
+        return head is not None and head.ended
+
+    def _take_elsewhere(self, station: Station, event: TransactionEvent, message: Any) -> None:
+        """At an EVSE nobody steers only the card counts: one that may not charge is stopped."""
+        goes_on = message.idToken is not None and event.event_type != "Ended" and not message.offline
+        if goes_on and self._tokens.judge(message.idToken).status != "Accepted":
+            self.cards.ask_to_stop(station, event.transaction_id)
 
     def _evse_of(self, station: Station, message: Any) -> int:
         """EVSE of a later event that does not name it again; 0 is unknown."""
@@ -147,23 +180,29 @@ class Transactions:
         return next((e for e, r in station.provision.rows.items() if r == row), 0)
 
     # --- its effect -------------------------------------------------------------------------------------------------
-    def _effect(self, station: Station, message: Any, row: int, heard_s: float) -> bool:
+    def _effect(self, station: Station, event: TransactionEvent, message: Any, row: int, heard_s: float) -> bool:
         """A transaction goes on, or a new one begins, at `row`; whether there is news that must be kept."""
-        board, transaction = self._desk.board, message.transactionInfo.transactionId
-        had_register = not math.isnan(board.register_kwh[row])
-        is_news = station.transactions.get(row) != transaction or message.idToken is not None
-        if station.transactions.get(row) != transaction:
+        board, transaction = self._desk.board, event.transaction_id
+        is_new = station.transactions.get(row) != transaction
+        if is_new:
             board.clear_vehicle(row)
             station.forget_vehicle(row)
-        station.transactions[row] = transaction
+            station.transactions[row] = transaction
+            station.began_s[row] = event.at_s
+            self._needs_told_before(station, row)
         if message.evse is not None and message.evse.connectorId is not None:
             station.connectors[row] = message.evse.connectorId
         board.connected[row] = True
-        self._flag_skew(station, message.timestamp)
-        if message.idToken is not None:
-            self._take_token(station, row, message.idToken)
-        self.read(row, message.meterValue or (), heard_s)
-        return is_news or (not had_register and not math.isnan(board.register_kwh[row]))
+        station.skew_s = event.at_s - self._desk.clock.wall()
+        if abs(station.skew_s) > SKEW_FLAG_S and station.first("skew"):
+            self._desk.on_event("security", station.provision.identity, f"Its clock is off by {station.skew_s:.0f} s.")
+        token = (
+            message.idToken if message.idToken is not None or not is_new else self.cards.presented(station, transaction)
+        )
+        if token is not None:
+            self.cards.take(station, row, token)
+        is_first_register = self.read(row, message.meterValue, heard_s)
+        return is_new or is_first_register or message.idToken is not None
 
     def end(self, station: Station, row: int) -> None:
         """The transaction at `row` is over."""
@@ -171,51 +210,37 @@ class Transactions:
         self._desk.board.clear_vehicle(row)
         self._needs.keep(station, row)
 
-    def _take_token(self, station: Station, row: int, token: Any) -> None:
-        """Until the vehicle tells its needs, its driver's defaults hold. A token that may not charge is stopped."""
-        desk, board = self._desk, self._desk.board
-        station.tokens[row] = token.idToken
-        judged = self._tokens.judge(token)
-        if judged.status != "Accepted":
-            self._stop(station, row)
-            return
-        entry = judged.entry
-        if entry is not None and not entry.may_discharge:
-            station.charge_only.add(row)
-        default = desk.driver_default(token.idToken, desk.clock.wall())
-        if default is not None and default.minimum_soc > 0.0:
-            board.minimum_soc[row] = default.minimum_soc
-        if default is not None and math.isnan(board.need_soc[row]):
-            board.asked_kwh[row] = default.energy_kwh
-            board.departs_s[row] = desk.monotonic_of(default.departs_at_s)
+    def lose(self, station: Station, row: int) -> None:
+        """The bay at `row` is free although nobody told the end of its transaction: its record stays open, and that is told."""
+        name, transaction = station.provision.identity, station.transactions[row]
+        station.note_ended(transaction)
+        self.end(station, row)
+        self._desk.on_event("transaction_incomplete", name, f"Transaction {transaction} never told its end.")
 
-    def _stop(self, station: Station, row: int) -> None:
-        live, transaction = station.accepted, station.transactions.get(row)
-        if live is None or transaction is None or not station.first(f"unwanted {transaction}"):
-            return
-        kind = codec.payload_type(station.version, "RequestStopTransaction", "request")
-        live.post("RequestStopTransaction", kind(transactionId=transaction), lambda _outcome: None)
-
-    def _flag_skew(self, station: Station, stamp: datetime) -> None:
-        station.skew_s = stamp.timestamp() - self._desk.clock.wall()
-        if abs(station.skew_s) > SKEW_FLAG_S:
-            self._desk.on_event("security", station.provision.identity, f"Its clock is off by {station.skew_s:.0f} s.")
+    def _needs_told_before(self, station: Station, row: int) -> None:
+        early = station.early_needs.pop(row, None)
+        if early is not None:
+            self._take_needs(station, row, early)
 
     # --- meter values -----------------------------------------------------------------------------------------------
     def _meter_values(self, station: Station, message: Any, call: CallReceived) -> WireStruct:
         row = station.provision.rows.get(message.evseId)
-        if row is not None and row in station.transactions:
+        if row is not None and row in station.transactions and self._is_of_now(station, message.meterValue):
             self._desk.board.connected[row] = True
-            station.synced.add(row)
             self.read(row, message.meterValue, call.received_at_s)
             self._desk.judge(station, row)
             self._needs.keep(station, row)
         return codec.payload_type(station.version, "MeterValues", "response")()
 
-    def read(self, row: int, values: Any, heard_s: float) -> None:
-        """Meter values become evidence; what is missing stays as it was and ages."""
+    def _is_of_now(self, station: Station, values: Any) -> bool:
+        """Meter values name no transaction: only those of this moment, by the station's clock, are surely of the present one."""
+        newest_s: float = max(value.timestamp.timestamp() for value in values)
+        return abs(newest_s - self._desk.clock.wall() - station.skew_s) <= OLD_S
+
+    def read(self, row: int, values: Any, heard_s: float) -> bool:
+        """Meter values become evidence; what is missing stays as it was and ages. Whether they hold the stay's first register."""
         if not values:
-            return
+            return False
         reading, board = read_meter_values(values), self._desk.board
         board.heard_s[row] = heard_s
         if reading.power_kw is not None:
@@ -230,5 +255,4 @@ class Transactions:
             board.current_a[row] = reading.current_a
         if reading.frequency_hz is not None:
             board.frequency_hz[row] = reading.frequency_hz
-        if reading.energy_import_kwh is not None:
-            board.take_register(row, reading.energy_import_kwh)
+        return reading.energy_import_kwh is not None and board.take_register(row, reading.energy_import_kwh)

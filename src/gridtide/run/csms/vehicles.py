@@ -20,10 +20,15 @@ class Vehicles:
         row = station.provision.rows.get(message.evseId)
         if row is None:
             return reply(station, "NotifyEVChargingNeeds", status="Rejected")
-        self._take(station, row, message.chargingNeeds)
+        if row in station.transactions:
+            self.take(station, row, message.chargingNeeds)
+        else:
+            # Told before the transaction begins: it is the next one's.
+            station.early_needs[row] = message.chargingNeeds
         return reply(station, "NotifyEVChargingNeeds", status="Accepted")
 
-    def _take(self, station: Station, row: int, needs: Any) -> None:
+    def take(self, station: Station, row: int, needs: Any) -> None:
+        """What a vehicle told of itself becomes evidence."""
         desk, board, table = self._desk, self._desk.board, self._desk.table
         dc = needs.dcChargingParameters
         if dc is not None and dc.evEnergyCapacity:
@@ -41,7 +46,7 @@ class Vehicles:
             board.need_soc[row] = min(1.0, dc.stateOfCharge / 100.0 + gained)
         if v2x is not None and v2x.maxDischargePower is not None:
             board.discharge_limit_kw[row] = min(abs(v2x.maxDischargePower) / 1000.0, float(table.discharge_kw[row]))
-        if str(needs.requestedEnergyTransfer).endswith("BPT"):
-            station.bidirectional.add(row)
+        gives = str(needs.requestedEnergyTransfer).endswith("BPT")
+        (station.bidirectional.add if gives else station.bidirectional.discard)(row)
         desk.judge(station, row)
         self._needs.keep(station, row)

@@ -42,6 +42,8 @@ class StationRow(Struct, frozen=True, kw_only=True):
     """Registered by the site file, which alone can change it."""
     evses: tuple[EvseRow, ...]
     last_error: str | None
+    round_trip_ms: float | None = None
+    """From a setpoint's leaving to its answer, smoothed; None before the first on this connection."""
 
 
 class SentRow(Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ def why_not(
     """Everything that keeps the EVSE of fleet row `row` (None: not steered yet) from discharging; empty if nothing does."""
     reasons = list(_of_station(station, registry))
     if row is None:
-        return (*reasons, "It is not part of the steered fleet yet: restart gridtide.")
+        return (*reasons, "It is not part of the steered fleet: write it into the site file and restart.")
     if table.discharge_kw[row] <= 0.0:
         reasons.append("This EVSE is registered as charge-only: its rated discharge power is 0 kW.")
     if board.fault[row]:

@@ -37,6 +37,8 @@ class EmulatedSite:
         self.sample: Sample | None = None
         self.extra_kw = 0.0
         """Load thrown on or off by a test, kW."""
+        self._net_kwh, size = np.array(plant.taken_kwh), plant.taken_kwh.size
+        self._in_kwh, self._out_kwh = np.zeros(size), np.zeros(size)
         for row, station in stations.items():
             if plant.occupant[row] >= 0:
                 station.plug(self._car(row))
@@ -61,6 +63,7 @@ class EmulatedSite:
             wishes[row] = station.power_wish_kw()
         self.plant = twin.command(self.here, self.plant, wishes)
         self.plant, self.sample = twin.advance(self.here, self.plant, now_s)
+        self._count()
         for left in self.sample.left:
             row = self.here.arrivals[left.arrival].row
             if row in self.stations:
@@ -81,11 +84,20 @@ class EmulatedSite:
         for row, station in stations.items():
             station.tick()
             if self.plant.occupant[row] >= 0:
-                net = float(self.plant.taken_kwh[row])
                 station.report(
-                    float(reported.power_kw[row]), float(reported.soc[row]), max(net, 0.0), max(-net, 0.0),
+                    float(reported.power_kw[row]), float(reported.soc[row]), float(self._in_kwh[row]), float(self._out_kwh[row]),
                     float(reported.temperature_c[row]),
                 )  # fmt: skip
+
+    def _count(self) -> None:
+        """The stations' registers: energy in and out, each of which only rises; they begin anew with a vehicle."""
+        for index in self.sample.arrived if self.sample is not None else ():
+            row = self.here.arrivals[index].row
+            self._net_kwh[row] = self._in_kwh[row] = self._out_kwh[row] = 0.0
+        moved_kwh = self.plant.taken_kwh - self._net_kwh
+        self._in_kwh += np.maximum(moved_kwh, 0.0)
+        self._out_kwh += np.maximum(-moved_kwh, 0.0)
+        self._net_kwh = np.array(self.plant.taken_kwh)
 
     def meter(self) -> Mapping[str, float]:
         """The site meter's registers: power and import energy."""

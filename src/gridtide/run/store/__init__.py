@@ -70,7 +70,8 @@ class Store(Protocol):
     ) -> None:
         """`add_transaction_event` without a task: `done` gets its result or its error, on this loop, after the commit.
 
-        Raises StoreRangeError and, when nothing can be taken, StoreError.
+        The payload must be a message's as received and decoded: valid JSON in UTF-8, which is not looked at again. Raises
+        StoreRangeError and, when nothing can be taken, StoreError.
         """
 
     async def add_event(self, event: StoredEvent) -> int:
@@ -119,8 +120,10 @@ class Store(Protocol):
     def open_transactions(self) -> tuple[OpenTransaction, ...]:
         """Transactions without an `Ended` event, oldest first."""
 
-    def transaction_events(self, station_id: str, transaction_id: str) -> list[TransactionEvent]:
-        """All events of one transaction by sequence number."""
+    def transaction_events(
+        self, station_id: str, transaction_id: str, first_seq_no: int = 0, limit: int | None = None
+    ) -> list[TransactionEvent]:
+        """Events of one transaction by sequence number: `limit` of them from `first_seq_no` on, or all."""
 
     def telemetry(
         self, series: str, start_s: float, end_s: float, limit: int = TELEMETRY_READ_LIMIT
@@ -160,11 +163,14 @@ class Store(Protocol):
     ) -> tuple[TransactionHead, ...]:
         """Transactions that began in [start_s, end_s), newest first."""
 
+    def transaction_head(self, station_id: str, transaction_id: str) -> TransactionHead | None:
+        """One transaction in short, or None."""
+
     def owner_of_transaction(self, transaction_id: str, asking: str) -> str | None:
         """The station that has a transaction of this id, `asking` itself before any other; or None."""
 
     async def erase_token(self, id_token: str, actor: str, at_s: float) -> int:
-        """Make all transactions of a token anonymous; committed with an audit entry; how many events changed."""
+        """Make all transactions and journal entries of a token anonymous; committed with an audit entry; how many changed."""
 
     async def forget_transactions(self, before_s: float) -> int:
         """Delete ended transactions whose last event is older; committed; how many went."""
@@ -174,16 +180,19 @@ class Store(Protocol):
 
 
 class SqliteStore(SqlStore):
-    """The real store: a file in WAL mode with `synchronous=FULL`, a writer thread with group commit, a read connection.
+    """The real store: a file in WAL mode with `synchronous=FULL`, a writer thread with group commit, two read connections.
 
-    Reads run on the caller's thread and never wait for the writer; they may be called from any thread.
+    Reads run on the caller's thread and never wait for the writer; they may be called from any thread. The thread that opened
+    the store has a connection of its own, so that the site's loop never waits for a long read of another thread.
     """
 
-    def __init__(self, writer: GroupCommit, reader: sqlite3.Connection, moved_to: Path | None) -> None:
+    def __init__(
+        self, writer: GroupCommit, reader: sqlite3.Connection, others: sqlite3.Connection, moved_to: Path | None
+    ) -> None:
         """Use `SqliteStore.open`."""
         self._writer = writer
-        self._reader = reader
-        self._reading = threading.Lock()
+        self._readers = {True: (threading.Lock(), reader), False: (threading.Lock(), others)}
+        self._home = threading.get_ident()
         self._closed = False
         self.moved_to = moved_to
         """Where a damaged predecessor went, or None."""
@@ -199,12 +208,13 @@ class SqliteStore(SqlStore):
         try:
             if moved_to is not None:
                 store_sql.add_event(connection, _damage_event(moved_to, now_s))
-            reader = store_file.connect(str(path))
-            reader.execute("PRAGMA query_only = ON")
+            reader, others = store_file.connect(str(path)), store_file.connect(str(path))
+            for one in (reader, others):
+                one.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
             connection.close()
             raise StoreError(f"store {path} cannot be opened: {error}") from error
-        return cls(GroupCommit(connection, telemetry_limit), reader, moved_to)
+        return cls(GroupCommit(connection, telemetry_limit), reader, others, moved_to)
 
     def put_state(self, name: str, data: bytes) -> None:
         """See `Store`."""
@@ -226,10 +236,15 @@ class SqliteStore(SqlStore):
         if self._closed:
             return
         self._closed = True
-        with self._reading:
-            # The writer's connection closes last and folds the log back into the file.
-            self._reader.close()
+        # The writer's connection closes last and folds the log back into the file.
+        await asyncio.to_thread(self._close_readers)
         await asyncio.to_thread(self._writer.close().join)
+
+    def _close_readers(self) -> None:
+        """Wait for reads under way, which may be long."""
+        for lock, reader in self._readers.values():
+            with lock:
+                reader.close()
 
     async def _write(self, write: Write[T]) -> T:
         return await self._writer.written(write)
@@ -238,11 +253,12 @@ class SqliteStore(SqlStore):
         self._writer.put(write, done, asyncio.get_running_loop())
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        with self._reading:
+        lock, reader = self._readers[threading.get_ident() == self._home]
+        with lock:
             if self._closed:
                 raise StoreError("the store is closed")
             try:
-                return read(self._reader)
+                return read(reader)
             except (sqlite3.Error, UnicodeDecodeError, msgspec.ValidationError) as error:
                 raise StoreError(f"not readable: {error}") from error
 

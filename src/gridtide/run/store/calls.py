@@ -58,7 +58,7 @@ class SqlStore(Ledger):
         self, event: TransactionEvent, done: Callable[[bool | None, Exception | None], None]
     ) -> None:
         """See `Store`."""
-        check_transaction_event(event)
+        check_transaction_event(event, is_json=True)
         self._post(store_sql.AddTransactionEvent(event), done)
 
     async def add_event(self, event: StoredEvent) -> int:
@@ -130,9 +130,14 @@ class SqlStore(Ledger):
         """See `Store`."""
         return self._read(store_sql.read_open_transactions)
 
-    def transaction_events(self, station_id: str, transaction_id: str) -> list[TransactionEvent]:
+    def transaction_events(
+        self, station_id: str, transaction_id: str, first_seq_no: int = 0, limit: int | None = None
+    ) -> list[TransactionEvent]:
         """See `Store`."""
-        return self._read(lambda connection: store_sql.read_transaction(connection, station_id, transaction_id))
+        most = -1 if limit is None else check_count(limit, "limit")
+        return self._read(
+            lambda connection: store_sql.read_transaction(connection, station_id, transaction_id, first_seq_no, most)
+        )
 
     def telemetry(
         self, series: str, start_s: float, end_s: float, limit: int = TELEMETRY_READ_LIMIT

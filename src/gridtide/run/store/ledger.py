@@ -105,12 +105,16 @@ class Ledger(ABC):
             lambda connection: ledger_sql.read_transactions(connection, start_s, end_s, station_id, limit)
         )
 
+    def transaction_head(self, station_id: str, transaction_id: str) -> TransactionHead | None:
+        """One transaction in short, or None."""
+        return self._read(lambda connection: ledger_sql.read_head(connection, station_id, transaction_id))
+
     def owner_of_transaction(self, transaction_id: str, asking: str) -> str | None:
         """The station that has a transaction of this id, `asking` itself before any other; or None."""
         return self._read(lambda connection: ledger_sql.owner_of_transaction(connection, transaction_id, asking))
 
     async def erase_token(self, id_token: str, actor: str, at_s: float) -> int:
-        """Make all transactions of a token anonymous; committed with an audit entry; how many events changed."""
+        """Make all transactions and journal entries of a token anonymous; committed with an audit entry; how many changed."""
         check_text(id_token, "id_token")
         check_text(actor, "actor")
         at_s = check_at(at_s)

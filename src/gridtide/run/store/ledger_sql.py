@@ -19,10 +19,14 @@ RECORD_ROWS: Final = 5_000
 """Records one kind and station may have: what a station can report must not grow without bound."""
 ERASED: Final = "erased"
 """Stands where a person's token stood."""
-_ERASE: Final = """
-UPDATE transactions SET payload_json = json_remove(json_set(payload_json, '$.idToken.idToken', ?),
+HEAD: Final = ("station_id", "transaction_id", "evse_id", "started_s", "last_s", "last_seq_no", "events", "ended")
+_ERASE: Final = tuple(
+    f"""
+UPDATE {table} SET {column} = json_remove(json_set({column}, '$.idToken.idToken', ?),
   '$.idToken.additionalInfo', '$.idToken.customData')
-WHERE lower(json_extract(payload_json, '$.idToken.idToken')) = lower(?)"""
+WHERE lower(json_extract({column}, '$.idToken.idToken')) = lower(?)"""  # noqa: S608 - constant names
+    for table, column in (("transactions", "payload_json"), ("journal", "value_json"))
+)
 
 
 def put_entry(connection: sqlite3.Connection, entry: RegistryEntry, audit_json: str) -> None:
@@ -126,13 +130,21 @@ def read_transactions(
     connection: sqlite3.Connection, start_s: float, end_s: float, station_id: str | None, limit: int
 ) -> tuple[TransactionHead, ...]:
     """Transactions that began in [start_s, end_s), newest first."""
-    names = ("station_id", "transaction_id", "evse_id", "started_s", "last_s", "last_seq_no", "events", "ended")
     rows = connection.execute(
-        f"SELECT {', '.join(names)} FROM transaction_heads WHERE started_s >= ?1 AND started_s < ?2 "  # noqa: S608 - constant names
+        f"SELECT {', '.join(HEAD)} FROM transaction_heads WHERE started_s >= ?1 AND started_s < ?2 "  # noqa: S608 - constant names
         "AND (?3 IS NULL OR station_id = ?3) ORDER BY started_s DESC, station_id, transaction_id LIMIT ?4",
         (start_s, end_s, station_id, limit),
     )
-    return tuple(TransactionHead(**{**dict(zip(names, row, strict=True)), "ended": bool(row[-1])}) for row in rows)
+    return tuple(TransactionHead(**{**dict(zip(HEAD, row, strict=True)), "ended": bool(row[-1])}) for row in rows)
+
+
+def read_head(connection: sqlite3.Connection, station_id: str, transaction_id: str) -> TransactionHead | None:
+    """One transaction in short, or None."""
+    row = connection.execute(
+        f"SELECT {', '.join(HEAD)} FROM transaction_heads WHERE station_id = ? AND transaction_id = ?",  # noqa: S608 - constant names
+        (station_id, transaction_id),
+    ).fetchone()
+    return None if row is None else TransactionHead(**{**dict(zip(HEAD, row, strict=True)), "ended": bool(row[-1])})
 
 
 def owner_of_transaction(connection: sqlite3.Connection, transaction_id: str, asking: str) -> str | None:
@@ -145,8 +157,9 @@ def owner_of_transaction(connection: sqlite3.Connection, transaction_id: str, as
 
 
 def erase_token(connection: sqlite3.Connection, id_token: str, actor: str, at_s: float) -> int:
-    """Make the transactions of a token anonymous; the audit tells that, not of whom. Returns the events changed."""
-    changed = connection.execute(_ERASE, (ERASED, id_token)).rowcount
+    """Make the transactions and the journal entries of a token anonymous; the audit tells that, not of whom. Returns how many
+    were changed."""
+    changed = sum(connection.execute(statement, (ERASED, id_token)).rowcount for statement in _ERASE)
     append_audit(connection, at_s, actor, "token.erase", f'{{"events":{changed}}}')
     return changed
 

@@ -157,6 +157,8 @@ class StoreHealth(Struct, frozen=True, kw_only=True):
 
 def check_at(at_s: float, field: str = "at_s") -> float:
     """`at_s` as a float in the years 2000 to 2099, or `StoreRangeError`."""
+    if type(at_s) is float and EARLIEST_S <= at_s < LATEST_S:
+        return at_s
     at_s = check_finite(at_s, field)
     if not EARLIEST_S <= at_s < LATEST_S:
         raise StoreRangeError(f"{field} is {at_s}: give UTC epoch seconds in the years 2000 to 2099")
@@ -183,6 +185,8 @@ def check_count(value: int, field: str) -> int:
 
 def check_text(value: str, field: str, limit: int = NAME_LIMIT, empty: bool = False) -> str:
     """`value` as storable text of at most `limit` characters, or `StoreRangeError`."""
+    if 0 < len(value) <= limit and value.isascii() and "\0" not in value:
+        return value
     if not value and not empty:
         raise StoreRangeError(f"{field} is empty: give a text")
     if len(value) > limit:
@@ -232,13 +236,17 @@ def check_event(event: StoredEvent) -> StoredEvent:
     return event
 
 
-def check_transaction_event(event: TransactionEvent) -> TransactionEvent:
-    """The event if every field may be stored, else `StoreRangeError`."""
+def check_transaction_event(event: TransactionEvent, *, is_json: bool = False) -> TransactionEvent:
+    """The event if every field may be stored, else `StoreRangeError`; `is_json`: its payload was read and found valid, so
+    only its length is looked at."""
     check_text(event.station_id, "station_id")
     check_text(event.transaction_id, "transaction_id")
     check_count(event.seq_no, "seq_no")
     check_at(event.at_s)
-    _check_payload(event.payload_json)
+    if is_json:
+        check_blob(event.payload_json, "payload_json")
+    else:
+        _check_payload(event.payload_json)
     if event.evse_id is not None:
         check_count(event.evse_id, "evse_id")
     if event.event_type not in ("Started", "Updated", "Ended"):

@@ -122,25 +122,26 @@ def _upsert(rows: int) -> str:
 
 def _event_row(event: TransactionEvent) -> tuple[object, ...]:
     return (
-        *(event.station_id, event.transaction_id, event.seq_no, event.event_type, event.at_s, event.evse_id),
+        event.station_id, event.transaction_id, event.seq_no, event.event_type, event.at_s, event.evse_id,
         event.payload_json.decode(),
     )  # fmt: skip
 
 
 def _head_row(event: TransactionEvent) -> tuple[object, ...]:
-    is_ended = int(event.event_type == "Ended")
     return (
-        *(event.station_id, event.transaction_id, event.evse_id, event.at_s, event.at_s, event.seq_no),
-        is_ended,
+        event.station_id, event.transaction_id, event.evse_id, event.at_s, event.at_s, event.seq_no,
+        int(event.event_type == "Ended"),
     )  # fmt: skip
 
 
-def read_transaction(connection: sqlite3.Connection, station_id: str, transaction_id: str) -> list[TransactionEvent]:
-    """All events of one transaction by sequence number."""
+def read_transaction(
+    connection: sqlite3.Connection, station_id: str, transaction_id: str, first_seq_no: int = 0, limit: int = -1
+) -> list[TransactionEvent]:
+    """Events of one transaction by sequence number, from `first_seq_no` on; `limit` below 0: all of them."""
     rows = connection.execute(
         "SELECT seq_no, event_type, at_s, evse_id, payload_json FROM transactions "
-        "WHERE station_id = ? AND transaction_id = ? ORDER BY seq_no",
-        (station_id, transaction_id),
+        "WHERE station_id = ? AND transaction_id = ? AND seq_no >= ? ORDER BY seq_no LIMIT ?",
+        (station_id, transaction_id, first_seq_no, limit),
     )
     return [
         TransactionEvent(

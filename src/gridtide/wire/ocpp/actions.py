@@ -103,7 +103,6 @@ TRIGGERED_ACTIONS: Final[dict[str, str]] = {
 """TriggerMessage.requestedMessage -> action, where the two differ."""
 
 _SUBPROTOCOLS: Final[tuple[Subprotocol, ...]] = ("ocpp2.1", "ocpp2.0.1")
-_VERSIONS: Final[dict[Subprotocol, Version]] = {"ocpp2.1": "2.1", "ocpp2.0.1": "2.0.1"}
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9*+=:|@._-]{1,48}")
 
 
@@ -111,11 +110,6 @@ def choose_subprotocol(offered: Iterable[str]) -> Subprotocol | None:
     """The newest version both sides speak, or None when there is none (the connection is then refused)."""
     names = {name.strip() for name in offered}
     return next((known for known in _SUBPROTOCOLS if known in names), None)
-
-
-def version_of(subprotocol: Subprotocol) -> Version:
-    """The OCPP version a subprotocol names."""
-    return _VERSIONS[subprotocol]
 
 
 def identity_of(path: str) -> str | None:

@@ -54,7 +54,7 @@ def admitted_payload(
     action, message_id = frame.action, frame.id
     pair = TABLES[version].get(action)
     is_handled = settings.handled is None or action in settings.handled
-    if pair is None or not is_handled or not may_send("station" if gate else "csms", action):
+    if pair is None or not is_handled or not may_send("csms" if gate is None else "station", action):
         raise RemoteProtocolError("NotImplemented", f"{action[:64]} is not implemented here", message_id)
     if action in settings.switched_off:
         raise RemoteProtocolError("NotSupported", f"{action} is switched off", message_id)

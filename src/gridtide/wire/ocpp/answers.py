@@ -73,10 +73,11 @@ class AnswerCache:
         entry.frame = frame
         if not self._answered:
             self._oldest_until_s = entry.received_at_s + self._max_age_s
-        self._answered[message_id] = entry
+        answered = self._answered
+        answered[message_id] = entry
         self._bytes += len(frame)
-        while len(self._answered) > self._max_ids or (self._bytes > MAX_CACHE_BYTES and len(self._answered) > 1):
-            self._drop_oldest()
+        while len(answered) > self._max_ids or (self._bytes > MAX_CACHE_BYTES and len(answered) > 1):
+            self._bytes -= len(answered.popitem(last=False)[1].frame)
 
     def answer_of(self, message_id: str) -> bytes:
         """The answer given before, byte for byte; raises KeyError."""

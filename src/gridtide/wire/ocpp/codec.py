@@ -37,6 +37,7 @@ _CODES: Final[tuple[tuple[re.Pattern[str], ErrorCode], ...]] = (
 )
 
 
+@cache
 def payload_type(version: Version, action: str, direction: Direction) -> type[WireStruct]:
     """The Struct of a payload; raises RemoteProtocolError(NotImplemented) for an action the version lacks."""
     pair = TABLES[version].get(action)
@@ -51,7 +52,15 @@ def decode(version: Version, action: str, direction: Direction, payload: bytes |
     kind = payload_type(version, action, direction)
     data = payload if isinstance(payload, bytes) else bytes(payload)
     try:
-        value = _decode_as(kind, data)
+        decoder, check_years = _reader(kind)
+        try:
+            value = decoder.decode(data)
+        except msgspec.ValidationError as defect:
+            if not _FLOAT_FOR_INT.match(str(defect)):
+                raise
+            value = decoder.decode(_encoder.encode(_with_integers(_plain.decode(data))))
+        if check_years is not None:
+            check_years(value)
         if b"null" in data:
             _refuse_null(_plain.decode(data), open_data=action == "DataTransfer")
         if action == "DataTransfer":
@@ -82,20 +91,9 @@ def encode(version: Version, action: str, direction: Direction, payload: WireStr
 
 
 @cache
-def _decoder(kind: type[WireStruct]) -> msgspec.json.Decoder[WireStruct]:
-    return msgspec.json.Decoder(kind, dec_hook=dec_hook)
-
-
-def _decode_as(kind: type[WireStruct], data: bytes) -> WireStruct:
-    try:
-        value = _decoder(kind).decode(data)
-    except msgspec.ValidationError as defect:
-        if not _FLOAT_FOR_INT.match(str(defect)):
-            raise
-        value = _decoder(kind).decode(_encoder.encode(_with_integers(_plain.decode(data))))
-    if (check := _year_check(kind)) is not None:
-        check(value)
-    return value
+def _reader(kind: type[WireStruct]) -> tuple[msgspec.json.Decoder[WireStruct], Callable[[Any], None] | None]:
+    """Decoder of a payload type, and the check of its instants if it can hold any."""
+    return msgspec.json.Decoder(kind, dec_hook=dec_hook), _year_check(kind)
 
 
 def _with_integers(value: Any) -> Any:
@@ -146,8 +144,15 @@ def _year_check(kind: Any) -> Callable[[Any], None] | None:
 
 
 def _struct_check(checks: tuple[tuple[str, Callable[[Any], None]], ...]) -> Callable[[Any], None]:
+    instants = tuple(name for name, check in checks if check is _check_year)
+    others = tuple((name, check) for name, check in checks if check is not _check_year)
+
     def check_fields(value: Any) -> None:
-        for name, check in checks:
+        for name in instants:
+            instant = getattr(value, name)
+            if instant is not None and not YEAR_MIN <= instant.year <= YEAR_MAX:
+                _check_year(instant)
+        for name, check in others:
             if (member := getattr(value, name)) is not None:
                 check(member)
 

@@ -31,6 +31,10 @@ class CallAnswered(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     action: str
     payload: WireStruct
+    sent_at_s: float | None = None
+    """Instant at which it left for the link, on the session's clock."""
+    behind: str = ""
+    """Action of the call that was in flight when it was queued; empty: none was."""
 
 
 class CallFailed(msgspec.Struct, frozen=True, kw_only=True):

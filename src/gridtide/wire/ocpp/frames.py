@@ -126,7 +126,8 @@ def _check_bytes(data: bytes, is_text: bool, max_bytes: int) -> None:
             str(data, "utf-8")
         except UnicodeDecodeError:
             raise RemoteProtocolError("RpcFrameworkError", "not valid UTF-8") from None
-    if nesting_exceeds(data, MAX_DEPTH):
+    # So few brackets cannot nest deeper; this is the usual message.
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and nesting_exceeds(data, MAX_DEPTH):
         raise RemoteProtocolError("RpcFrameworkError", f"nested deeper than {MAX_DEPTH} or unbalanced")
 
 

@@ -38,6 +38,12 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
     "Frequency": {"Hz": 1.0},
 }
 """What is read, in which units, as factors to ours; the first unit is meant where none is told."""
+_FACTORS: Final[dict[tuple[str, str | None], float]] = {
+    (measurand, unit): factor
+    for measurand, units in _UNITS.items()
+    for unit, factor in [(None, next(iter(units.values()))), *units.items()]
+}
+_PAIRS: Final = (("Power.Active.Import", "Power.Active.Export"), ("Current.Import", "Current.Export"))
 _HEAT: Final = "Temperature"
 """Whatever is told in degrees: 2.0.1 has no measurand for it."""
 _ANYWHERE: Final = ("SoC", _HEAT)
@@ -75,12 +81,19 @@ def read_meter_values(meter_values: Sequence[MeterValue]) -> MeterReading:
     """
     if not meter_values:
         raise ValueError("meterValue is empty: send at least one")
-    ordered = sorted(meter_values, key=lambda value: value.timestamp)
-    reading = MeterReading(t_s=ordered[-1].timestamp.timestamp())
+    if len(meter_values) == 1:
+        (only,) = meter_values
+        return _reading(only.timestamp, _told(only.sampledValue))
+    ordered, told = sorted(meter_values, key=lambda value: value.timestamp), dict[str, float]()
     for meter_value in ordered:
-        found = _reading_of(meter_value.sampledValue)
-        reading = msgspec.structs.replace(reading, **{key: item for key, item in found.items() if item is not None})
-    return reading
+        newer = _told(meter_value.sampledValue)
+        for pair in _PAIRS:
+            # The two magnitudes of one signed value belong together: a newer one replaces both.
+            if pair[0] in newer or pair[1] in newer:
+                told.pop(pair[0], None)
+                told.pop(pair[1], None)
+        told.update(newer)
+    return _reading(ordered[-1].timestamp, told)
 
 
 def meter_values(reading: MeterReading, version: Version) -> tuple[MeterValue, ...]:
@@ -92,60 +105,63 @@ def meter_values(reading: MeterReading, version: Version) -> tuple[MeterValue, .
     return (v201.MeterValueType(timestamp=at, sampledValue=tuple(_v201_sample(*s) for s in samples)),)
 
 
-def _reading_of(samples: Iterable[SampledValue]) -> dict[str, float | None]:
+def _reading(at: datetime, told: dict[str, float]) -> MeterReading:
+    get = told.get
+    return MeterReading(
+        t_s=at.timestamp(),
+        power_kw=_signed(get("Power.Active.Import"), get("Power.Active.Export")),
+        soc=get("SoC"),
+        energy_import_kwh=get(DEFAULT_MEASURAND),
+        energy_export_kwh=get("Energy.Active.Export.Register"),
+        temperature_c=get(_HEAT),
+        voltage_v=get("Voltage"),
+        current_a=_signed(get("Current.Import"), get("Current.Export")),
+        frequency_hz=get("Frequency"),
+    )
+
+
+def _signed(inward: float | None, outward: float | None) -> float | None:
+    if outward is None:
+        return inward
+    return (inward or 0.0) - outward
+
+
+def _told(samples: Iterable[SampledValue]) -> dict[str, float]:
+    """Values by measurand in our units; the first of each counts. Left out is what is not wanted, not possible or in a unit
+    nobody knows. A unit left out is the measurand's own: W, Wh, Percent, V, A, Hz."""
     whole: dict[str, float] = {}
     phases: dict[str, dict[str, float]] = {}
     for sample in samples:
-        measurand, value = _told(sample)
-        if value is None or measurand in whole:
+        value, of, unit = sample.value, sample.unitOfMeasure, None
+        measurand: str = sample.measurand or DEFAULT_MEASURAND
+        if of is not None:
+            unit = of.unit
+            if of.multiplier:
+                value *= 10.0**of.multiplier if abs(of.multiplier) <= _MAX_EXPONENT else math.nan
+        factor = _FACTORS.get((measurand, unit))
+        if factor is None:
+            if unit not in _CELSIUS_UNITS:
+                continue
+            measurand = _HEAT
+        else:
+            value *= factor
+        if not math.isfinite(value) or measurand in whole:
             continue
-        if sample.phase is None or measurand in _ANYWHERE:
+        if measurand in _ANYWHERE:
+            if measurand == _HEAT or 0.0 <= value <= 1.0:
+                whole[measurand] = value
+        elif sample.location is not None and sample.location != "Outlet":
+            continue
+        elif sample.phase is None:
             whole[measurand] = value
         elif sample.phase in _LINE_PHASES:
             phases.setdefault(measurand, {})[sample.phase] = value
     for measurand, parts in phases.items():
         total = sum(parts.values())
+        if not math.isfinite(total):
+            continue
         whole.setdefault(measurand, total / len(parts) if measurand in _MEANS else total)
-    return {
-        "power_kw": _signed(whole, "Power.Active.Import", "Power.Active.Export"),
-        "soc": whole.get("SoC"),
-        "energy_import_kwh": whole.get(DEFAULT_MEASURAND),
-        "energy_export_kwh": whole.get("Energy.Active.Export.Register"),
-        "temperature_c": whole.get(_HEAT),
-        "voltage_v": whole.get("Voltage"),
-        "current_a": _signed(whole, "Current.Import", "Current.Export"),
-        "frequency_hz": whole.get("Frequency"),
-    }
-
-
-def _signed(whole: dict[str, float], inward: str, outward: str) -> float | None:
-    if inward not in whole and outward not in whole:
-        return None
-    return whole.get(inward, 0.0) - whole.get(outward, 0.0)
-
-
-def _told(sample: SampledValue) -> tuple[str, float | None]:
-    """Measurand and value in our units; None for what is not wanted, not possible or in a unit nobody knows.
-
-    A unit left out is the measurand's own: W, Wh, Percent, V, A, Hz.
-    """
-    measurand = sample.measurand or DEFAULT_MEASURAND
-    of = sample.unitOfMeasure
-    exponent = (of.multiplier if of is not None else None) or 0
-    if not math.isfinite(sample.value) or abs(exponent) > _MAX_EXPONENT:
-        return measurand, None
-    value = sample.value if exponent == 0 else sample.value * 10.0**exponent
-    unit = of.unit if of is not None else None
-    if unit in _CELSIUS_UNITS:
-        return _HEAT, value
-    units = _UNITS.get(measurand)
-    if units is None or (measurand not in _ANYWHERE and sample.location not in (None, "Outlet")):
-        return measurand, None
-    factor = units.get(unit) if unit is not None else next(iter(units.values()))
-    if factor is None:
-        return measurand, None
-    value *= factor
-    return measurand, None if measurand == "SoC" and not 0.0 <= value <= 1.0 else value
+    return whole
 
 
 def _samples(reading: MeterReading) -> list[ToldSample]:

@@ -25,7 +25,7 @@ class QueueFull(LocalProtocolError):
     """The queue holds its maximum and nothing in it is less urgent than the new call."""
 
 
-class OutgoingCall(msgspec.Struct, frozen=True, kw_only=True):
+class OutgoingCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A call of ours, encoded."""
 
     id: str
@@ -35,6 +35,8 @@ class OutgoingCall(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     replace_key: Hashable = None
     expires_at_s: float | None = None
+    behind: str = ""
+    """Action of the call in flight when this one was made."""
 
 
 def failed(call: OutgoingCall, reason: FailureReason, *, was_sent: bool) -> CallFailed:
@@ -47,16 +49,20 @@ class OutgoingCalls:
 
     - at most one call is in flight; its wait ends at its time limit (`timed_out`);
     - a waiting STOP ends the wait for the call in flight after at most `stop_wait_s` (`overtaken`);
-    - a call replaces an unsent one with the same key, in its place, unless the older one is more urgent;
+    - a waiting CONTROL does so after `control_wait_s`, for a call in flight that is less urgent;
+    - a call replaces all unsent ones with the same key, in the first one's place, unless the older one is more urgent;
     - a full queue gives up its least urgent, newest call for a more urgent one.
     """
 
-    def __init__(self, queue_limit: int, stop_wait_s: float) -> None:
+    def __init__(self, queue_limit: int, stop_wait_s: float, control_wait_s: float = 3.0) -> None:
         """An empty queue of at most `queue_limit` unsent calls."""
         self._queue_limit: Final = queue_limit
         self._stop_wait_s: Final = stop_wait_s
+        self._control_wait_s: Final = control_wait_s
         self._queue: list[OutgoingCall] = []
         self.in_flight: OutgoingCall | None = None
+        self.sent_at_s = 0.0
+        """Instant at which the call in flight, or the last one that was, left."""
         self._deadline_s = 0.0
         self._overtaken = False
 
@@ -76,9 +82,17 @@ class OutgoingCalls:
             failures = self._displace(call)
             self._queue.append(call)
         self._queue.sort(key=lambda queued: queued.priority)
-        if call.priority is Priority.STOP:
-            self._hurry(now_s)
+        self._hurry_for(call.priority, now_s)
         return failures
+
+    def withdraw(self, is_meant: Callable[[Hashable], bool], priority: Priority) -> list[CallFailed]:
+        """Give up the unsent calls whose key is meant, but for those more urgent than `priority`."""
+        old = [
+            q for q in self._queue if q.replace_key is not None and priority <= q.priority and is_meant(q.replace_key)
+        ]
+        for queued in old:
+            self._queue.remove(queued)
+        return [failed(queued, "replaced", was_sent=False) for queued in old]
 
     def send_next(self, now_s: float, admits: Callable[[OutgoingCall], bool]) -> OutgoingCall | None:
         """Move the most urgent admitted call into flight and return it; None when busy or nothing may go."""
@@ -88,9 +102,10 @@ class OutgoingCalls:
         if call is None:
             return None
         self._queue.remove(call)
-        self.in_flight, self._deadline_s, self._overtaken = call, now_s + call.timeout_s, False
-        if any(queued.priority is Priority.STOP for queued in self._queue):
-            self._hurry(now_s)
+        self.in_flight, self.sent_at_s = call, now_s
+        self._deadline_s, self._overtaken = now_s + call.timeout_s, False
+        if self._queue:
+            self._hurry_for(self._queue[0].priority, now_s)
         return call
 
     def settle(self, message_id: str) -> OutgoingCall | None:
@@ -128,18 +143,29 @@ class OutgoingCalls:
             deadlines.append(self._deadline_s)
         return min(deadlines, default=None)
 
-    def _hurry(self, now_s: float) -> None:
-        if self.in_flight is not None and now_s + self._stop_wait_s < self._deadline_s:
-            self._deadline_s, self._overtaken = now_s + self._stop_wait_s, True
+    def _hurry_for(self, waiting: Priority, now_s: float) -> None:
+        """Shorten the wait for the call in flight because of a more urgent one behind it."""
+        if self.in_flight is None:
+            return
+        if waiting is Priority.STOP:
+            ends_s = now_s + self._stop_wait_s
+        elif waiting is Priority.CONTROL and self.in_flight.priority > Priority.CONTROL:
+            ends_s = now_s + self._control_wait_s
+        else:
+            return
+        if ends_s < self._deadline_s:
+            self._deadline_s, self._overtaken = ends_s, True
 
     def _replace(self, call: OutgoingCall) -> list[CallFailed]:
         if call.replace_key is None:
             return []
-        for place, queued in enumerate(self._queue):
-            if queued.replace_key == call.replace_key and call.priority <= queued.priority:
-                self._queue[place] = call
-                return [failed(queued, "replaced", was_sent=False)]
-        return []
+        old = [q for q in self._queue if q.replace_key == call.replace_key and call.priority <= q.priority]
+        if old:
+            self._queue[self._queue.index(old[0])] = call
+            # A less urgent one behind an older stop is older than this call too.
+            for queued in old[1:]:
+                self._queue.remove(queued)
+        return [failed(queued, "replaced", was_sent=False) for queued in old]
 
     def _displace(self, call: OutgoingCall) -> list[CallFailed]:
         if len(self._queue) < self._queue_limit:

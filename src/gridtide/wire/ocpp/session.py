@@ -114,7 +114,7 @@ class Session:
         shape = self._settings.shape_to_send(self.version, action, payload)
         frame_payload = codec.encode(shape, action, "request", payload)
         is_control = action in CONTROL_ACTIONS
-        message_id = self._fresh_id()
+        message_id, before = self._fresh_id(), self._calls.in_flight
         call = OutgoingCall(
             id=message_id,
             action=action,
@@ -125,11 +125,17 @@ class Session:
             else timeout_s,
             replace_key=replace_key,
             expires_at_s=expires_at_s,
+            behind="" if before is None else before.action,
         )
         self._events += self._calls.add(call, now_s)
         self._boot.note_request(action, payload)
         self._pump(now_s)
         return message_id
+
+    def withdraw(self, is_meant: Callable[[Hashable], bool], priority: Priority) -> list[Event]:
+        """Give up unsent calls whose `replace_key` is meant, but for those more urgent than `priority`; hands out events."""
+        self._events += self._calls.withdraw(is_meant, priority)
+        return self._take_events()
 
     def send(self, action: str, payload: WireStruct) -> str:
         """Send an unanswered message (type 6, 2.1 only) and return its id; raises LocalProtocolError."""
@@ -248,7 +254,10 @@ class Session:
             raise
         if self.role == "station" and call.action == BOOT:
             self._boot.note_boot_answer(payload, now_s)
-        self._events.append(CallAnswered(id=call.id, action=call.action, payload=payload))
+        sent_at_s = self._calls.sent_at_s
+        self._events.append(
+            CallAnswered(id=call.id, action=call.action, payload=payload, sent_at_s=sent_at_s, behind=call.behind)
+        )
 
     def _on_error(self, frame: CallError) -> None:
         call = self._calls.settle(frame.id)
