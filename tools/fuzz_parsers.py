@@ -251,7 +251,7 @@ def door() -> tuple[list[bytes], Feed]:
         text = data.decode("utf-8", "surrogateescape")
         identity = identity_of(text)
         assert identity is None or 1 <= len(identity) <= 48
-        assert (found := basic_password(text, "bay-1")) is None or text.lower().startswith("basic ")
+        assert basic_password(text, "bay-1") is None or text.lower().startswith("basic ")
         choose_subprotocol(text.split(","))
 
     return seeds, feed

@@ -6,12 +6,12 @@ from typing import Final
 HEARTBEAT_S: Final = 300.0
 JITTER: Final = 0.1
 """Share by which intervals differ from station to station, so that no two moments see all of them."""
-BOOTS_PER_S: Final = 500.0
+BOOTS_PER_S: Final = 2_000.0
 """Boots accepted a second, and at once; each makes us send profiles and settings."""
 RETRY_FIRST_S, RETRY_LAST_S = 2.0, 60.0
 """A station that has to wait boots again within this time, earlier while few wait."""
 SPREAD_S: Final = 5.0
-"""Those who wait are spread over this time, and twice what accepting them takes."""
+"""Those who wait are spread over this time, and as long as accepting them takes."""
 
 
 class BootPace:
@@ -34,7 +34,7 @@ class BootPace:
 
     def retry_s(self, identity: str) -> int:
         """After how many seconds a station that was not accepted just now boots again."""
-        spread_s = min(SPREAD_S + 2.0 * self._waiting / self.per_s, RETRY_LAST_S - RETRY_FIRST_S)
+        spread_s = min(SPREAD_S + self._waiting / self.per_s, RETRY_LAST_S - RETRY_FIRST_S)
         return round(RETRY_FIRST_S + spread_s * _share("retry", identity))
 
 
