@@ -13,7 +13,7 @@ from gridtide.run.store import MemoryStore, StoreError
 from gridtide.wire.ocpp.dialects_vendor import DataTransferTemplate
 from gridtide.wire.ocpp.errors import LocalProtocolError
 from tests.day.raw_station import RawStation, event
-from tests.day.test_csms_core import told_with
+from tests.day.test_csms_core import WithoutV2x, told_with
 from tests.day.test_station_life import Told
 from tests.day.wire_site import START_S, on_wire
 
@@ -133,19 +133,9 @@ def test_needs_told_before_the_transaction_hold_for_it_and_for_no_other() -> Non
 
 
 def test_a_station_without_v2x_stays_so_over_transactions_and_registry_changes() -> None:
-    class Plain(RawStation):
-        def _answer(self, action: str, payload: Any) -> Any:  # type: ignore[override]
-            if action != "GetVariables":
-                return RawStation._answer(action, payload)
-            told = [
-                {"attributeStatus": "Accepted", "attributeValue": "false", **item}
-                for item in payload["getVariableData"]
-            ]
-            return {"getVariableResult": told}
-
     async def scenario() -> None:
         ward = Told()
-        raw = await Plain(ward.csms, ward.clock).boot()
+        raw = await WithoutV2x(ward.csms, ward.clock).boot()
         await ward.clock.sleep(1.0)
         await raw.tell("Started", 0, soc=70.0)
         await raw.needs()

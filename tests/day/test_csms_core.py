@@ -20,6 +20,18 @@ CARD = {"idToken": "Card-1", "type": "ISO14443"}
 LIMIT_W = {"startPeriod": 0, "limit": 5000.0, "operationMode": "ChargingOnly"}
 
 
+class WithoutV2x(RawStation):
+    """Reports that its V2X controller is off."""
+
+    def _answer(self, action: str, payload: Any) -> Any:  # type: ignore[override]
+        if action != "GetVariables":
+            return RawStation._answer(action, payload)
+        told = [
+            {"attributeStatus": "Accepted", "attributeValue": "false", **item} for item in payload["getVariableData"]
+        ]
+        return {"getVariableResult": told}
+
+
 async def told_with(*tokens: TokenEntry, accepts_unknown: bool = False, **how: Any) -> Told:
     """A ward whose registry holds `tokens`."""
     store = MemoryStore()
@@ -438,19 +450,9 @@ def test_tampering_stays_until_somebody_clears_it() -> None:
 
 
 def test_a_station_that_reports_no_v2x_is_not_asked_to_discharge() -> None:
-    class Plain(RawStation):
-        def _answer(self, action: str, payload: Any) -> Any:  # type: ignore[override]
-            if action != "GetVariables":
-                return RawStation._answer(action, payload)
-            told = [
-                {"attributeStatus": "Accepted", "attributeValue": "false", **item}
-                for item in payload["getVariableData"]
-            ]
-            return {"getVariableResult": told}
-
     async def scenario() -> None:
         ward = Told()
-        raw = await Plain(ward.csms, ward.clock).boot()
+        raw = await WithoutV2x(ward.csms, ward.clock).boot()
         await raw.tell("Started", 0, soc=70.0)
         await raw.needs()
         await ward.clock.sleep(1.0)
