@@ -18,7 +18,7 @@ from tests.live.csms_server import Served, until
 from tests.live.security_rig import Doors, client_tls, knock, secured, small_pki
 
 PER_S, FLOOD_S = 1_000.0, 3.0
-CONNECT_S = 2.0
+CONNECT_P99_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,11 @@ def test_at03_a_thousand_bad_logins_a_second_delay_no_good_station(pki: Pki) -> 
             took_s = await connect_times(served, ws, "bay-1", over)
             said = (await over)[0].decode()
             answers = {status: int(count) for status, _, count in (word.partition("=") for word in said.split())}
-            assert sum(answers.values()) >= 0.3 * PER_S * FLOOD_S, said
+            assert sum(answers.values()) >= 0.5 * PER_S * FLOOD_S, said
             assert answers["429"] > 100 * answers["401"] / 4, "beyond the budget: 429"
             assert set(answers) <= {"401", "429", "cut off"}
-            # The machine of a test run is shared: the middle must be good, and nobody is kept out. Alone, p99 is 0.14 s.
-            assert len(took_s) > 10
-            assert sorted(took_s)[len(took_s) // 2] < CONNECT_S
-            assert max(took_s) < 5.0 * CONNECT_S
+            assert len(took_s) > 20
+            assert sorted(took_s)[int(0.99 * len(took_s))] < CONNECT_P99_S
 
     asyncio.run(scenario())
 
