@@ -1,5 +1,6 @@
 """Stations that reconnect, refuse, stay silent or outlive a restart of the controller; raw frames in virtual time."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -333,5 +334,26 @@ def test_one_rows_failure_keeps_no_other_from_its_setpoint(error: Exception) -> 
             await ward.clock.sleep(0.5)
         assert raw.powers_w == [4000.0, 5000.0]
         assert ward.count("vehicle_not_following") == isinstance(error, QueueFull)
+
+    on_wire(scenario)
+
+
+def test_a_station_that_comes_back_and_boots_is_prepared_once_and_the_profile_underneath_is_confirmed_anew() -> None:
+    async def scenario() -> None:
+        ward = Told()
+        first = await RawStation(ward.csms, ward.clock).boot()
+        await asyncio.sleep(1.0)
+        await first.link.close(1000, "")
+        await asyncio.sleep(1.0)
+        back = RawStation(ward.csms, ward.clock)
+        back.answers = False  # it boots before it has answered anything
+        await back.boot()
+        await asyncio.sleep(0.5)
+        assert [action for action, _ in back.heard] == ["SetChargingProfile"]
+        back.answers = True
+        await asyncio.sleep(65.0)
+        asked = [action for action, _ in back.heard]
+        assert asked == ["SetChargingProfile", "SetChargingProfile", "SetVariables", "GetVariables"]
+        assert 0 in ward.csms.stations["bay-1"].underneath
 
     on_wire(scenario)

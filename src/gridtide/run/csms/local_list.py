@@ -21,6 +21,8 @@ LIST, VERSION = "local_list", "local_list_version"
 """Kinds: what the station was given, by token; the version it has (key `version`)."""
 PART: Final = 50
 """Tokens a message holds where the station did not tell how many it takes."""
+CATCH_UP_S: Final = 10.0
+"""After a restart thousands of stations come back at once: lists are compared when they are served again."""
 MAX_TOKENS: Final = 4_000
 LAST_VERSION: Final = 2**31 - MAX_TOKENS
 Calls: TypeAlias = list[tuple[str, dict[str, Any]]]
@@ -44,6 +46,8 @@ class LocalLists:
         self._made: dict[str, _Wanted] = {}
         self._has: dict[str, _Wanted] = {}
         self._dirty: set[str] = set()
+        self._due: dict[str, int] = {}
+        """Stations that were accepted a moment ago, and on which of their connections."""
         self._turns: dict[str, asyncio.Lock] = {}
         self._comparing = asyncio.Lock()
         self._tasks: set[asyncio.Task[bool]] = set()
@@ -95,8 +99,15 @@ class LocalLists:
         await asyncio.gather(*(self.push(station) for station in keeping))
 
     def catch_up(self, station: Station) -> None:
-        """A station was accepted: what changed while it was away is brought to it."""
-        if self._is_behind(station):
+        """A station was accepted: what changed while it was away is brought to it, after what cannot wait."""
+        name = station.provision.identity
+        if self._due.get(name) != station.generation:
+            self._due[name] = station.generation
+            station.later.append((self._desk.clock.monotonic() + CATCH_UP_S, lambda: self._catch_up(station)))
+
+    def _catch_up(self, station: Station) -> None:
+        self._due.pop(station.provision.identity, None)
+        if station.accepted is not None and self._is_behind(station):
             task = asyncio.ensure_future(self.push(station))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -47,7 +47,8 @@ class Preparation:
             station.later.append((self._clock.monotonic() + BOOT_WAIT_S, lambda: self._ask_to_boot(station)))
 
     def prepare(self, station: Station) -> None:
-        """The profile underneath, then how often to report; answers to an earlier preparation count no more."""
+        """The profile underneath, then how often to report; answers to an earlier preparation count no more, and what of it has
+        not left yet is not sent: a station that was accepted before and boots is prepared once, not twice."""
         conversation = station.accepted
         if conversation is None:
             return
@@ -63,7 +64,9 @@ class Preparation:
                                   "variable": {"name": "TxUpdatedInterval"}}]},
             request,
         )  # fmt: skip
-        conversation.post("SetVariables", wanted, lambda outcome: self._interval_set(station, outcome))
+        conversation.post(
+            "SetVariables", wanted, lambda outcome: self._interval_set(station, outcome), replace_key="report interval"
+        )
         if station.may_ever_discharge():
             self._ask_for_v2x(station, conversation)
         self.prepared(station)
@@ -85,7 +88,9 @@ class Preparation:
 
         # Some clients never answer what they have no handler for, and setpoints wait behind it.
         wanted = msgspec.convert({"getVariableData": asked}, kind)
-        conversation.post("GetVariables", wanted, done, timeout_s=ASK_S, priority=Priority.BACKGROUND)
+        conversation.post(
+            "GetVariables", wanted, done, timeout_s=ASK_S, priority=Priority.BACKGROUND, replace_key="V2X controller"
+        )
 
     def _take_v2x(self, station: Station, answer: Any) -> None:
         for result in answer.getVariableResult:
@@ -132,7 +137,7 @@ class Preparation:
                 self._put_underneath(station, evse_id, row, is_last=True)
 
         call = dialects.underlay_call(self._dialect(station, evse_id, row), evse_id)
-        conversation.post(call.action, call.payload, done)
+        conversation.post(call.action, call.payload, done, replace_key=("underneath", row))
 
     def _deny(self, station: Station, row: int, what: str) -> None:
         if station.provision.dialect != "refuse" and station.first("underneath"):

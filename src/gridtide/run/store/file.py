@@ -15,8 +15,8 @@ BUSY_S: Final = 1.0
 """How long a write waits for another process's lock; half of the 2 s within which a broken store must be told."""
 CHECK_LIMIT_BYTES: Final = 64 * 2**20
 """Files up to this size are checked whole when opened (some 10 ms a MB); larger ones would delay the restart."""
-CHECKPOINT_PAGES: Final = 8_000
-"""Pages of log (32 MB) before they are folded back: pages written often are then written back once."""
+CHECKPOINT_PAGES: Final = 4_000
+"""Pages of log (16 MB) before they are folded back: pages written often are then written back once."""
 SMALLEST_BYTES: Final = 512
 """The smallest page a database can have."""
 

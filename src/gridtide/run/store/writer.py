@@ -34,7 +34,6 @@ GATHER_S: Final = 0.002
 LINGER_S: Final = 0.02
 RETRY_S: Final = 1.0
 """Pause between tries of what nobody waits for, while writing fails."""
-CHECKPOINT_PAGES: Final = 4_000
 BACKLOG_LIMIT: Final = 20_000
 TELEMETRY_LIMIT: Final = 10_000
 """Rows of telemetry that wait; the oldest make room."""
@@ -64,9 +63,8 @@ class GroupCommit:
 
     def __init__(self, connection: sqlite3.Connection, telemetry_limit: int = TELEMETRY_LIMIT) -> None:
         """Takes over `connection` and closes it at the end."""
-        # What a savepoint undoes is kept in memory, not in a file; hot pages are copied from the log less often (16 MB of it).
+        # What a savepoint undoes is kept in memory, not in a file.
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self._connection = connection
         self._telemetry_limit = telemetry_limit
         self._gathered: list[_Job] = []
