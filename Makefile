@@ -2,8 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
+MUTATION := .venv/mutation
 
-.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser fuzz
+.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser fuzz kill-test soak mutate fuzz-guard verify verify-pairs safety-case
 
 setup: $(STAMP)
 
@@ -37,6 +38,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python bench/allocate.py
+	$(BIN)/python bench/guard.py
 	$(BIN)/python bench/twin.py
 	$(BIN)/python bench/peak_rules.py
 	$(BIN)/python bench/csms.py --quick
@@ -46,6 +48,40 @@ bench: $(STAMP)
 # A million hostile inputs into every parser; 20,000 each are part of the tests. One: make fuzz ARGS='--parser frame'.
 fuzz: $(STAMP)
 	$(BIN)/python -m tools.fuzz $(ARGS)
+
+# A thousand kill -9 under load within 40 minutes; 30 are part of the tests. Fewer: make kill-test ARGS='--points 100'.
+kill-test: $(STAMP)
+	$(BIN)/python bench/kill.py --points 1000 --within 2400 $(ARGS)
+
+# Seven simulated days of a whole site, about an hour: memory must not grow. Forty minutes are part of the tests.
+soak: $(STAMP)
+	$(BIN)/python -m tools.soak $(ARGS)
+
+# 10^7 random states of one EVSE each through the guard, checked against a hidden truth; 20,000 are part of the tests.
+fuzz-guard: $(STAMP)
+	$(BIN)/python -m tools.fuzz_guard $(ARGS)
+
+# Small faults planted in the guard and the demand clock, one at a time: at least 95 % must be noticed (docs/mutation.md).
+$(MUTATION)/.installed: $(STAMP) tools/mutation-requirements.txt
+	rm -rf $(MUTATION)
+	$(BIN)/python -m pip install --quiet --require-hashes --target $(MUTATION)/packages -r tools/mutation-requirements.txt
+	@touch $@
+
+mutate: $(MUTATION)/.installed
+	$(BIN)/python tools/mutate.py $(ARGS)
+
+# The whole program on virtual time under random faults, every invariant at every tick (docs/verify.md). Fewer: SEEDS=10 HOURS=0.5.
+verify: $(STAMP)
+	$(BIN)/gridtide verify --seeds $(or $(SEEDS),100) --hours $(or $(HOURS),1) $(ARGS)
+
+# Every two faults that can happen together, on 5 sites each; NIGHTLY=1: on 20.
+verify-pairs: $(STAMP)
+	$(BIN)/gridtide verify --pairs --seeds $(or $(SEEDS),$(if $(NIGHTLY),20,5)) $(ARGS)
+
+# docs/safety-case.md from a campaign, a sample of the pairs and the named tests. All pairs: EVERY=1; without the tests: TESTS=0.
+safety-case: $(STAMP)
+	$(BIN)/python -m tools.safety_case --seeds $(or $(SEEDS),10) --hours $(or $(HOURS),1) --every $(or $(EVERY),5) \
+	  --pair-seeds $(or $(PAIR_SEEDS),1) $(if $(filter 0,$(TESTS)),,--run-tests) $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python tools/render_docs.py
@@ -59,6 +95,8 @@ browser:
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
 	  --no-annotate --no-header pyproject.toml tools/build-requirements.in -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --constraint requirements.lock tools/mutation-requirements.in -o tools/mutation-requirements.txt
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -55,7 +55,8 @@ def test_at02_a_living_station_stays_and_the_second_is_refused(seed: int) -> Non
         assert (station.conversation, station.generation, station.underneath) == (live, generation, underneath)
         assert kit.board.may_discharge[0], "an attacker must not end a discharge either"
         assert kit.texts().count("DuplicateIdentity: a second connection as bay-1 was refused") == 3
-        assert {code for code, source, _ in kit.events if source == "bay-1"} == {"security"}
+        assert {code for code, source, _ in kit.events if source == "bay-1"} == {"security", "duplicate_identity"}
+        assert kit.codes().count("duplicate_identity") == 1, "one alarm, not one for each"
         assert (await raw.tell("Updated", 1))[0] == 3
 
     on_wire(scenario, seed)

@@ -266,16 +266,23 @@ def test_a_refused_profile_underneath_is_told_once() -> None:
     on_wire(scenario)
 
 
-def test_an_unanswered_profile_underneath_is_sent_once_more() -> None:
+def test_an_unanswered_profile_underneath_is_sent_again_and_told_of_once() -> None:
     async def scenario() -> None:
         ward = Told()
         raw = Moody(ward)
         raw.answers = False
         await raw.boot()
-        for _ in range(100):
+        for _ in range(300):
             await ward.clock.sleep(1.0)
-        assert raw.count("SetChargingProfile") == 2
+        assert 9 <= raw.count("SetChargingProfile") <= 12, "about every 30 s"
         assert ward.count("discharge_denied") == 1
+        raw.answers = True
+        for _ in range(60):
+            await ward.clock.sleep(1.0)
+        count = raw.count("SetChargingProfile")
+        for _ in range(120):
+            await ward.clock.sleep(1.0)
+        assert raw.count("SetChargingProfile") == count, "once it has answered, it is not asked again"
 
     on_wire(scenario)
 

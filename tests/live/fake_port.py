@@ -11,6 +11,7 @@ from msgspec import structs
 from gridtide.app.web.port import OverrideMode, Window
 from gridtide.model.telemetry import EvseTelemetry, TelemetryFrame
 from gridtide.model.view import PowerView, SiteView, VehicleView
+from gridtide.run.health import Health
 from gridtide.run.store.rows import FIRST_HASH, AuditEntry
 from tests.live.page_fixture import NOW_S, sample_power, sample_view
 
@@ -37,6 +38,7 @@ class FakePort:
         self.acts: list[tuple[object, ...]] = []
         self.limit_kw, self.buffer_kw, self.stopped = 450.0, 8.0, False
         self.stop_input = self.waiting = False
+        self.alive, self.beat_age_s = True, 0.2
         self.frames = 0
         """How often live telemetry was asked for."""
         self._seen: set[int] = set()
@@ -62,6 +64,13 @@ class FakePort:
         if self.waiting:
             return structs.replace(view, state="waiting")
         return structs.replace(view, state="estop", state_word="Emergency stop") if self.stopped else view
+
+    def health(self) -> Health:
+        """Alive, and ready unless `waiting`."""
+        reasons = ("No meter sample yet.",) if self.waiting else ()
+        return Health(
+            alive=self.alive, ready=not reasons, reasons=reasons, estop=self.stopped, beat_age_s=self.beat_age_s
+        )
 
     def telemetry_now(self) -> TelemetryFrame:
         """The fixture's powers; what a station does not measure is None."""
@@ -102,6 +111,15 @@ class FakePort:
             raise ValueError("the emergency stop input is still active: release the button first")
         self.stopped = False
         self.acts.append(("clear_estop", actor))
+
+    async def shed_load(self, limit_kw: float, minutes: float | None, actor: str) -> None:
+        """Only noted."""
+        self.acts.append(("shed_load", actor, limit_kw, minutes))
+
+    async def end_load_shed(self, actor: str) -> bool:
+        """Only noted."""
+        self.acts.append(("end_load_shed", actor))
+        return True
 
     async def mark_seen(self, event_id: int, actor: str) -> bool:
         """Mark one of the fixture's events."""

@@ -15,6 +15,7 @@ from gridtide.run import live as live_site
 from gridtide.run.clock import WallClock
 from gridtide.run.credentials import Credentials
 from gridtide.run.live import LiveSite
+from gridtide.run.systemd import Notifier, Supervision
 
 
 class Parts:
@@ -34,6 +35,9 @@ class Parts:
     def stop_all(self) -> None:
         self.closed.append("stop_all")
 
+    def lessen(self, _share: float) -> bool:
+        return False
+
     def closer(self, name: str, fails: bool = False) -> Any:
         async def close() -> None:
             self.closed.append(name)
@@ -45,6 +49,8 @@ class Parts:
     def site(self, service_fails: bool = False) -> LiveSite:
         service = self.closer("service", service_fails)
         service.run, service.stop_all, service.clock = self.run, self.stop_all, WallClock()
+        service.lessen, service.cycles, service.decision = self.lessen, 0, None
+        service.watchers, service.listeners, service.closers = [], [], []
         listener = type("Listener", (), {"server": self.closer("listener", fails=service_fails)})()
         made = LiveSite(service, cast(Any, self), cast(Any, listener), cast(Any, self.closer("store")), Credentials())
         made.meter_server = cast(Any, self.closer("meter"))
@@ -169,3 +175,77 @@ def test_the_printed_commands_find_this_site(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("GRIDTIDE_HOME", str(tmp_path))
     running.greet(running.Face(host="127.0.0.1", port=0, home=tmp_path), 8080, "x", said.append)
     assert said[-1].endswith("gridtide status")
+
+
+def test_a_site_whose_cycles_stand_still_ends_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_site, "LOST_S", 0.3)
+    parts = Parts()
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="no control cycle"):
+            await parts.site().run(asyncio.Event())
+
+    run(main())
+    assert parts.closed == ["stop_all", "service", "listener", "meter", "store"]
+
+
+def test_a_store_that_does_not_close_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_site, "STOP_S", 0.3)
+    parts = Parts()
+
+    async def hangs() -> None:
+        parts.closed.append("hangs")
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        site, stop = parts.site(), asyncio.Event()
+        site.store.close = hangs  # type: ignore[method-assign]
+        site.listener.server.close = hangs  # type: ignore[method-assign]
+        stop.set()
+        await asyncio.wait_for(site.run(stop), 2.0)
+
+    run(main())
+    assert parts.closed == ["stop_all", "service", "hangs", "meter", "hangs"]
+
+
+class Heard(Notifier):
+    """A supervisor that writes down what it is told and when."""
+
+    def __init__(self) -> None:
+        super().__init__(Supervision("/nowhere", 0.15))
+        self.told: list[tuple[str, int]] = []
+        self.site: Any = None
+
+    def _send(self, words: str) -> None:
+        self.told.append((words.partition("\n")[0], self.site.cycles))
+
+
+def test_the_supervisor_is_fed_while_cycles_run_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_site, "HEALTHY_S", 0.4)
+    monkeypatch.setattr(live_site, "LOST_S", 1.5)
+    parts, heard = Parts(), Heard()
+
+    async def main() -> None:
+        site = parts.site()
+        parts.online = 2  # type: ignore[attr-defined]
+        site.notifier, heard.site = heard, site.service
+
+        async def cycles() -> None:
+            for _ in range(10):
+                await asyncio.sleep(0.1)
+                site.service.cycles += 1
+            await asyncio.Event().wait()
+
+        site.add(cycles)
+        with pytest.raises(RuntimeError, match="no control cycle"):
+            await site.run(asyncio.Event())
+
+    run(main())
+    words = [said for said, _ in heard.told]
+    # Ready with the first cycle, and on its way out in the end.
+    assert heard.told[words.index("READY=1")][1] == 1
+    assert words[-1] == "STOPPING=1"
+    feeds = [cycle for said, cycle in heard.told if said == "WATCHDOG=1"]
+    assert len([cycle for cycle in feeds if cycle < 10]) >= 5
+    # 1.5 s without a cycle pass before the end; for the first 0.4 s of them it is fed at most nine times.
+    assert len([cycle for cycle in feeds if cycle == 10]) <= 9

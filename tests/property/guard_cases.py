@@ -9,7 +9,7 @@ from gridtide.control import guard, needs
 from gridtide.control.guard import GuardSettings, GuardState
 from gridtide.control.meter import Verdict
 from gridtide.control.needs import NeedSettings
-from gridtide.model.decision import Reason, Reasons, Snapshot
+from gridtide.model.decision import GridPermit, Reason, Reasons, Snapshot
 from gridtide.model.fleet import EvseTable, FleetSample, Floats, SiteLimits
 from tests.unit.builders import evse_table, fleet_sample
 
@@ -32,6 +32,7 @@ class Case(Struct, frozen=True, eq=False, kw_only=True):
     truth_kw: Floats
     """(n,) what each row really takes or gives."""
     building_kw: float
+    permit: GridPermit = GridPermit()
 
     def clamp(self) -> tuple[GuardState, Floats, Reasons, tuple[str, ...]]:
         """Ask the guard."""
@@ -39,7 +40,7 @@ class Case(Struct, frozen=True, eq=False, kw_only=True):
         reason = np.full(self.table.size, Reason.SHAVING, dtype=np.uint8)
         return guard.clamp(
             self.wish_kw, reason, self.rank, self.snapshot, self.verdict, need, self.table, self.limits, self.state,
-            GUARD, NEED, self.cycle_s,
+            GUARD, NEED, self.cycle_s, self.permit,
         )  # fmt: skip
 
     def with_fleet(self, **changes: Any) -> "Case":
@@ -48,30 +49,34 @@ class Case(Struct, frozen=True, eq=False, kw_only=True):
         return structs.replace(self, snapshot=structs.replace(self.snapshot, fleet=fleet))
 
 
-def case(seed: int) -> Case:
-    """A random case with consistent evidence: some rows silent, unknown, faulty, unplugged, nearly empty or about to leave."""
+def case(seed: int, rows: int | None = None) -> Case:
+    """A random case with consistent evidence: some rows silent, unknown, faulty, unplugged, nearly empty or about to leave.
+
+    1 to 6 rows, or `rows` of them behind limits that are as much wider.
+    """
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 7))
+    size, wide = (size, 1.0) if rows is None else (rows, rows / 4.0)
     table = _table(rng, size)
     odds = rng.choice([0.03, 0.3])
     connected = rng.random(size) > odds
     truth = np.where(connected, rng.uniform(-1.0, 1.0, size), 0.0)
     truth = np.where(rng.random(size) < 0.3, 0.0, truth * np.where(truth > 0.0, table.charge_kw, table.discharge_kw))
-    building_kw = float(rng.choice([5.0, 60.0, 400.0]) * rng.random())
+    building_kw = float(rng.choice([5.0, 60.0, 400.0]) * rng.random()) * wide
     fleet = _fleet(rng, table, connected, truth, odds)
     power_kw = building_kw + float(truth.sum())
-    low_kw = power_kw - float(rng.choice([0.0, 50.0]) * rng.random())
+    low_kw = power_kw - float(rng.choice([0.0, 50.0]) * rng.random()) * wide
     verdict = Verdict(bool(rng.random() > 0.1), power_kw, low_kw)
     snapshot = Snapshot(
         mono_s=NOW_S, now_s=NOW_S, meter=None, fleet=fleet, estop=bool(rng.random() < 0.03),
-        load_shed_kw=float(rng.uniform(0.0, 300.0)) if rng.random() < 0.15 else None,
+        load_shed_kw=float(rng.uniform(0.0, 300.0)) * wide if rng.random() < 0.15 else None,
     )  # fmt: skip
     groups = int(rng.integers(0, 3))
     limits = SiteLimits(
-        transformer_kw=float(rng.choice([50.0, 150.0, 600.0])), import_margin_kw=10.0,
-        export_kw=float(rng.choice([0.0, 0.0, 40.0])), static_building_kw=100.0,
-        group_kw=tuple(float(cap) for cap in rng.uniform(5.0, 80.0, groups)),
-        phase_a=float(rng.choice([0.0, 32.0, 100.0])),
+        transformer_kw=float(rng.choice([50.0, 150.0, 600.0])) * wide, import_margin_kw=10.0,
+        export_kw=float(rng.choice([0.0, 0.0, 40.0])) * wide, static_building_kw=100.0 * wide,
+        group_kw=tuple(float(cap) * wide for cap in rng.uniform(5.0, 80.0, groups)),
+        phase_a=float(rng.choice([0.0, 32.0, 100.0])) * wide,
     )  # fmt: skip
     sign = rng.choice([-1.0, 0.0, 1.0], size)
     state = GuardState(
@@ -81,7 +86,19 @@ def case(seed: int) -> Case:
     return Case(
         table=table, limits=limits, snapshot=snapshot, verdict=verdict, wish_kw=rng.uniform(-30.0, 30.0, size),
         rank=rng.uniform(0.0, 9.0, size), state=state, cycle_s=float(rng.choice([0.1, 0.5, 60.0])), truth_kw=truth,
-        building_kw=building_kw,
+        building_kw=building_kw, permit=_permit(np.random.default_rng([seed, 1]), groups),
+    )  # fmt: skip
+
+
+def _permit(rng: np.random.Generator, groups: int) -> GridPermit:
+    """Mostly nothing; else out of service, a share of the ratings, or a hot transformer."""
+    if rng.random() < 0.75:
+        return GridPermit()
+    share = (0.0, 0.4, 1.0)
+    return GridPermit(
+        in_service=bool(rng.random() > 0.2), charge_share=float(rng.choice(share)), discharge_share=float(rng.choice(share)),
+        import_kw=float(rng.choice([np.inf, 0.0, 80.0, 300.0])),
+        group_kw=tuple(float(cap) for cap in rng.uniform(0.0, 60.0, int(rng.integers(0, groups + 1)))),
     )  # fmt: skip
 
 
@@ -151,6 +168,8 @@ def violations(case: Case, setpoint_kw: Floats, reason: Reasons) -> list[str]:
         rows = case.table.group == g
         if charging[rows].any() and (charging + held)[rows].sum() > cap_kw + TINY_KW:
             found.append("I2 group")
+        if g < len(case.permit.group_kw) and charging[rows].any():
+            found += ["I2 group, hot"] * bool((charging + held)[rows].sum() > case.permit.group_kw[g] + TINY_KW)
     if case.limits.phase_a > 0.0:
         fuse_kw = case.limits.phase_a * case.limits.phase_v / 1000.0
         for phase in range(3):
@@ -187,6 +206,9 @@ def _of_rows(case: Case, p: Floats, reason: Reasons) -> list[str]:
             "I6 hold": flows & (np.sign(p) == -state.direction) & (NOW_S - state.turned_s < table.hold_s),
             "I7 freshness": (flows & ~(fleet.age_s <= GUARD.silent_s)) | (gives & (not case.verdict.trusted)),
             "E-stop": flows & (case.snapshot.estop or state.estop),
+            "grid trip": flows & (not case.permit.in_service),
+            "grid share": (p > table.charge_kw * case.permit.charge_share + TINY_KW)
+            | (-p > table.discharge_kw * case.permit.discharge_share + TINY_KW),
             "reverse": gives & (state.reverse_until_s > NOW_S),
             "least": flows & (np.abs(p) < table.least_kw - 1e-3),
             "step": (table.step_kw > 0.0) & (off_step > 1.001e-3),
@@ -222,4 +244,5 @@ def _import_kw(case: Case, charging: Floats) -> float:
 
 def _import_cap_kw(case: Case) -> float:
     shed = case.snapshot.load_shed_kw
-    return case.limits.transformer_kw if shed is None else min(case.limits.transformer_kw, shed)
+    cap_kw = min(case.limits.transformer_kw, case.permit.import_kw)
+    return cap_kw if shed is None else min(cap_kw, shed)

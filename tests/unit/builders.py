@@ -39,6 +39,7 @@ def fleet_sample(size: int = 3, **columns: Any) -> FleetSample:
     numbers = {
         "age_s": 0.0, "power_kw": 0.0, "soc": 0.7, "capacity_kwh": 60.0, "need_soc": 0.6, "need_kwh": np.nan, "minimum_soc": np.nan,
         "left_s": 8 * HOUR_S, "charge_limit_kw": np.inf, "discharge_limit_kw": np.inf, "temperature_c": np.nan,
+        "register_kwh": np.nan,
     }  # fmt: skip
     found = {name: column(columns.pop(name, value), size, np.bool_) for name, value in flags.items()}
     found |= {name: column(columns.pop(name, value), size) for name, value in numbers.items()}

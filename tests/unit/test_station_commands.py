@@ -26,6 +26,17 @@ from tests.unit.test_station_routes import CARD, TOKEN, Face
 Run = Callable[..., Any]
 
 
+class FromZero(asyncio.SelectorEventLoop):
+    """Real time that begins with the loop: what happens must not depend on how long the machine has been up."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        super().__init__()
+
+    def time(self) -> float:
+        return time.monotonic() - self._began_s
+
+
 class Live:
     """A face in a thread of its own, on real time."""
 
@@ -35,7 +46,11 @@ class Live:
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._thread = threading.Thread(target=self._live)
+
+    def _live(self) -> None:
+        with asyncio.Runner(loop_factory=FromZero) as runner:
+            runner.run(self._run())
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

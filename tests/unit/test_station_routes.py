@@ -587,7 +587,7 @@ def test_long_reads_leave_the_loop() -> None:
         told = await face.ask("GET", "/transaction", params=named)
         assert told["transaction"]["started_s"] == row["started_s"]
         assert told["transaction"]["events"] == len(told["events"])
-        assert apart == ["export", "transaction_detail"]
+        assert apart == ["transaction_rows", "export", "transaction_detail"]
 
     on_face(scenario)
 
@@ -798,7 +798,8 @@ ACTS: list[tuple[str, str, Role]] = [
     ("POST", "/faults/clear", "operator"), ("POST", "/charge-profile", "operator"),
     ("DELETE", "/charge-profile?transaction_id=x", "operator"), ("POST", "/tokens", "admin"),
     ("DELETE", "/tokens?id_token=x", "admin"), ("POST", "/tokens/erase", "admin"), ("POST", "/tokens/link", "operator"),
-    ("POST", "/forget", "admin"), ("GET", "/tokens", "operator"), ("GET", "/transactions", "operator"),
+    ("POST", "/forget", "admin"), ("GET", "/tokens", "operator"), ("GET", "/tokens/refused", "operator"),
+    ("GET", "/transactions", "operator"),
     ("GET", "/transaction?station=a&transaction_id=b", "operator"), ("GET", "/sessions", "operator"),
     ("GET", "/knocked", "operator"), ("GET", "/stations/bay-1/journal", "operator"), ("GET", "/charge-profile", "operator"),
     ("GET", "/stations", "viewer"), ("GET", "/stations/bay-1", "viewer"), ("GET", "/stations/bay-1/profiles", "viewer"),

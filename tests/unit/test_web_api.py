@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from litestar.testing import TestClient
 from litestar.types import Message
 
+from gridtide.app.metrics import SiteMetrics, metrics_routes
 from gridtide.app.web.assets import STATIC, TYPES
 from gridtide.app.web.auth import Access
 from gridtide.app.web.gate import SEND_LIMIT_S
@@ -125,8 +126,39 @@ def test_probes(site: Site) -> None:
     assert site.client.get("/healthz").json() == {"status": "ok"}
     assert site.client.get("/readyz").json() == {"status": "ready"}
     site.port.waiting = True
-    assert site.client.get("/readyz").status_code == 503
+    unready = site.client.get("/readyz")
+    assert (unready.status_code, unready.json()) == (503, {"status": "not ready", "reasons": ["No meter sample yet."]})
     assert site.client.get("/healthz").status_code == 200
+    site.port.waiting, site.port.stopped = False, True
+    assert site.client.get("/readyz").json() == {"status": "ready", "estop": True}
+    site.port.alive, site.port.beat_age_s = False, 12.5
+    stalled = site.client.get("/healthz")
+    assert (stalled.status_code, stalled.json()) == (503, {"status": "stalled", "beat_age_s": 12.5})
+
+
+class Counted:
+    """Metrics of no site."""
+
+    async def text(self) -> bytes:
+        return b"gridtide_cycles_total 1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("peer", "authorization", "status"),
+    [
+        ("127.0.0.1", None, 200),
+        ("192.0.2.5", None, 401),
+        ("192.0.2.5", "Bearer wrong", 401),
+        ("192.0.2.5", f"Bearer {TOKEN}", 200),
+    ],
+)
+def test_metrics_are_for_viewers(peer: str, authorization: str | None, status: int) -> None:
+    app = create_app(FakePort(), Access(TOKEN, 8080, lambda: 0.0), [metrics_routes(cast(SiteMetrics, Counted()))])
+    with TestClient(from_peer(app, (peer, 9)), base_url="http://127.0.0.1:8080") as client:
+        reply = client.get("/metrics", headers={"Authorization": authorization} if authorization else {})
+    assert reply.status_code == status
+    assert reply.text.startswith("gridtide_cycles_total") == (status == 200)
+    assert "version=" in reply.headers["content-type"] or status != 200
 
 
 # --- acts -----------------------------------------------------------------------------------------------------------

@@ -184,6 +184,10 @@ def test_a_curve_stays_between_its_points(points: list[tuple[float, float]], x: 
         assert interpolated(points, known_x) == pytest.approx(known_y, abs=1e-6)
 
 
+def test_a_step_as_steep_as_numbers_allow_is_no_sum_of_both_ends() -> None:
+    assert interpolated([(0.0, 1.5), (5e-324, 0.0)], 5e-324) == 0.0
+
+
 def test_purposes_stack_as_the_standard_says() -> None:
     def held(purpose: str, watts: float, number: int, evse_id: int = 0) -> InstalledProfile:
         return put(profile(limit(watts), id=number, chargingProfilePurpose=purpose), evse_id)

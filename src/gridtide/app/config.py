@@ -13,11 +13,13 @@ from msgspec import structs
 
 from gridtide.app.config_checks import check
 from gridtide.app.fields import Fields
+from gridtide.app.grid_config import check_grid, grid_notes, protection
 from gridtide.app.problems import ConfigError, Problem
 from gridtide.app.settings import SiteFile, Station
 from gridtide.app.toml_lines import KeyPath, line_index
 from gridtide.control import site
 from gridtide.control.guard import GuardSettings
+from gridtide.control.links import OperatorRule
 from gridtide.control.meter import MeterSettings
 from gridtide.control.needs import NeedSettings
 from gridtide.control.peak import PeakSettings
@@ -65,7 +67,7 @@ class SiteConfig(SiteFile, frozen=True, kw_only=True):
         return SiteLimits(
             transformer_kw=grid.transformer_kw, import_margin_kw=grid.import_margin_kw, export_kw=grid.export_kw,
             static_building_kw=grid.static_building_kw, group_kw=tuple(group.limit_kw for group in self.groups),
-            phase_a=grid.phase_fuse_a, phase_v=grid.phase_v,
+            phase_a=grid.phase_fuse_a, phase_v=grid.phase_v, shed_kw=grid.load_shed_kw,
         )  # fmt: skip
 
     def settings(self, cycle_s: float) -> site.Settings:
@@ -89,7 +91,13 @@ class SiteConfig(SiteFile, frozen=True, kw_only=True):
                 highest_kw=_PLAUSIBLE * max(self.grid.transformer_kw, self.grid.export_kw),
             ),
             cycle_s=cycle_s,
+            operator=None if self.operator_limit is None else OperatorRule(**structs.asdict(self.operator_limit)),
+            protection=protection(self, None),
         )  # fmt: skip
+
+    def live_settings(self, cycle_s: float) -> site.Settings:
+        """The same for a real site, whose meter tells voltage and frequency as well."""
+        return structs.replace(self.settings(cycle_s), protection=protection(self, self.register_map))
 
     def notes(self) -> list[str]:
         """What is allowed but probably not meant, in sentences."""
@@ -97,6 +105,7 @@ class SiteConfig(SiteFile, frozen=True, kw_only=True):
         said = [f'{name}: discharge_kw is set but dialect is "refuse", so it never discharges.' for name in mute]
         if self.meter is None:
             said.append("No [meter]: this file serves studies and the demonstration, not a real site.")
+        said += grid_notes(self, self.register_map)
         used = {station.group for station in self.stations} | ({self.battery.group} if self.battery else set())
         said += [f'Group "{group.name}" has no stations.' for group in self.groups if group.name not in used]
         for key, address in (("web", self.server.web), ("ocpp", self.server.ocpp)):
@@ -140,6 +149,7 @@ def parse_site(text: str, source: str, overrides: Mapping[KeyPath, object] | Non
     register_map = _register_map(raw, fields)
     read = fields.read(SiteFile, raw)
     check(read, fields)
+    check_grid(read, register_map, fields)
     if fields.problems:
         raise ConfigError(source, fields.problems)
     return SiteConfig(**structs.asdict(read), source=source, register_map=register_map)

@@ -8,6 +8,7 @@ from gridtide.app.settings import SiteFile, Station
 from gridtide.app.toml_lines import KeyPath
 from gridtide.app.web.auth import is_loopback
 from gridtide.run.csms.registry import read_template
+from gridtide.run.webhook import check_webhook
 
 _MOST_ROWS = 10_000
 
@@ -21,6 +22,18 @@ def check(config: SiteFile, fields: Fields) -> None:
     for number, station in enumerate(config.stations):
         _station(config, station, ("stations", number), fields)
     _study_and_servers(config, fields)
+    _notify(config, fields)
+
+
+def _notify(config: SiteFile, fields: Fields) -> None:
+    own = config.notify
+    if own is None or not own.url:
+        return
+    try:
+        check_webhook(own.url, own.hosts)
+    except ValueError as error:
+        # The message names the field itself, and hides what stands before an @.
+        fields.tell(("notify", "url"), None, str(error).removeprefix("notify.url "))
 
 
 def _zone(config: SiteFile, fields: Fields) -> None:
@@ -52,6 +65,10 @@ def _demand_and_peak(config: SiteFile, fields: Fields) -> None:
     if grid.import_margin_kw >= grid.transformer_kw:
         text = f"give less than transformer_kw ({grid.transformer_kw:g})"
         fields.tell(("grid", "import_margin_kw"), grid.import_margin_kw, text)
+    operator = config.operator_limit
+    if operator is not None and operator.failsafe_kw > grid.transformer_kw:
+        text = f"is above grid.transformer_kw ({grid.transformer_kw:g}): give what the operator allows, in kW"
+        fields.tell(("operator_limit", "failsafe_kw"), operator.failsafe_kw, text)
     if grid.static_building_kw > grid.transformer_kw:
         text = f"give at most transformer_kw ({grid.transformer_kw:g})"
         fields.tell(("grid", "static_building_kw"), grid.static_building_kw, text)

@@ -1,6 +1,7 @@
 """What `demo` and `run` share: the web server beside a live site, signals, the address printed for a person, the end."""
 
 import asyncio
+import os
 import shlex
 import signal
 import socket
@@ -15,8 +16,10 @@ from msgspec import Struct
 from gridtide.app.commands.site_options import SITE_URL
 from gridtide.app.config import SiteConfig, station_ids
 from gridtide.app.home import default_home
+from gridtide.app.metrics import SiteMetrics, metrics_routes
 from gridtide.app.web.auth import Access, is_loopback, load_token
 from gridtide.app.web.driver import driver_routes
+from gridtide.app.web.limit import limit_routes
 from gridtide.app.web.people import FILE as ACCESS_FILE
 from gridtide.app.web.people import AccessFile
 from gridtide.app.web.server import create_app, listen, serve, tls_context
@@ -30,8 +33,11 @@ from gridtide.run.fleet_view import FleetDesk
 from gridtide.run.garbage import collect_forever, keep_pauses_short
 from gridtide.run.live import LiveSite
 from gridtide.run.store import Store
+from gridtide.run.systemd import Supervision
 from gridtide.run.view import Site, Viewer
 
+END_S = 5.0
+"""Real seconds from the first signal until the process has ended, one way or the other."""
 BACKLOG = 128
 """Connections that wait while the site opens."""
 LIMIT_SHOWN = "500kW"
@@ -53,6 +59,8 @@ class Face(Struct, frozen=True, kw_only=True):
     """Address of the page as drivers' phones reach it."""
     tls: tuple[Path, Path] | None = None
     """Certificate chain and key of the page, PEM files."""
+    stall_exit_s: float | None = None
+    """The process ends when its loop stands still for so long; None: never."""
 
 
 def no_battery(config: SiteConfig) -> None:
@@ -159,9 +167,14 @@ def bind_page(face: Face, source: str = "") -> socket.socket:
 
 
 async def run_with_page(
-    live: LiveSite, viewer: Viewer, face: Face, listener: socket.socket, say: Callable[[str], None]
+    live: LiveSite,
+    viewer: Viewer,
+    face: Face,
+    listener: socket.socket,
+    say: Callable[[str], None],
+    metrics: SiteMetrics | None = None,
 ) -> None:
-    """Serve page and API beside the site until a signal or `exit_after_s`; then everything ends in order.
+    """Serve page, API and metrics beside the site until a signal or `exit_after_s`; then everything ends in order.
 
     What fails first, site or page, ends both, and its error is raised. `listener` is one of `bind_page`.
     """
@@ -182,18 +195,22 @@ async def run_with_page(
         address=face.address,
     )
     live.add(desk.run)
-    faces = [station_routes(desk), *driver_routes(desk, time.monotonic)]
-    started, stop = asyncio.Event(), _stop_of(face.exit_after_s)
+    live.supervise(face.stall_exit_s, Supervision.of(os.environ, os.getpid()))
+    faces = [station_routes(desk), *driver_routes(desk, time.monotonic), limit_routes(live.service)]
+    faces.append(metrics_routes(metrics or SiteMetrics(live, viewer)))
+    started, stop = asyncio.Event(), _stop_of(face.exit_after_s, lambda: live.watchdog.end_by(END_S))
     web = asyncio.ensure_future(serve(create_app(viewer, access, faces), listener, tls=tls, started=started))
     site = asyncio.ensure_future(live.run(stop))
-    starting = asyncio.ensure_future(started.wait())
+    starting, stopping = asyncio.ensure_future(started.wait()), asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait([starting, web, site], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([starting, web, site, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             greet(face, port, access.issue_login(life_s=None), say)
-        await asyncio.wait([web, site], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([web, site, stopping], return_when=asyncio.FIRST_COMPLETED)
         web_ended = web.done()
         stop.set()
+        # The page takes its leave while the vehicles' power goes down.
+        web.cancel()
         await site
         if web_ended:
             web.result()
@@ -201,8 +218,10 @@ async def run_with_page(
     finally:
         stop.set()
         starting.cancel()
-        web.cancel()
-        await asyncio.gather(web, site, starting, return_exceptions=True)
+        stopping.cancel()
+        if not web.cancelling():  # a second wish would cut short the time its readers have
+            web.cancel()
+        await asyncio.gather(web, site, starting, stopping, return_exceptions=True)
 
 
 def greet(face: Face, port: int, login: str, say: Callable[[str], None]) -> None:
@@ -219,11 +238,19 @@ def greet(face: Face, port: int, login: str, say: Callable[[str], None]) -> None
     say(f"             gridtide status{options}")
 
 
-def _stop_of(exit_after_s: float | None) -> asyncio.Event:
-    """Set by SIGINT and SIGTERM, or after so many seconds."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+def _stop_of(exit_after_s: float | None, on_signal: Callable[[], None] = lambda: None) -> asyncio.Event:
+    """Set by SIGINT and SIGTERM, or after so many seconds; a second signal ends the process at once, and leases end discharge."""
+    stop, loop, signals = asyncio.Event(), asyncio.get_running_loop(), list[int]()
+
+    def told(number: int) -> None:
+        if signals:
+            os._exit(128 + number)
+        signals.append(number)
+        on_signal()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told, number)
     if exit_after_s is not None:
         loop.call_later(exit_after_s, stop.set)
     return stop

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gridtide.control.grid_profiles import ProfileName
 from gridtide.wire.ocpp.dialects import Dialect
 
 Kw = Annotated[float, Meta(ge=0.0, le=50_000.0)]
@@ -68,6 +69,21 @@ class Grid(Struct, frozen=True, kw_only=True):
     """Fuse per phase of the charging circuits; 0 is no such limit."""
     phase_v: Annotated[float, Meta(ge=90.0, le=300.0)] = 230.0
     """Voltage between phase and neutral."""
+    nominal_hz: Literal[50, 60] = 50
+    profile: ProfileName = "default"
+    """Grid protection, where the meter tells voltage and frequency; "default" is en50549_1 at 50 Hz, ieee1547_2018 at 60 Hz."""
+    allow_nonconforming: bool = False
+    """Needed for profile "strict"."""
+    transformer_kva: Kw = 0.0
+    """Rating of the site's transformer, kVA; 0: no thermal model, `transformer_kw` alone holds."""
+    power_factor: Annotated[float, Meta(ge=0.5, le=1.0)] = 0.95
+    """Assumed at transformers where reactive power is not measured."""
+    transformer_ambient_c: Annotated[float, Meta(ge=-40.0, le=60.0)] = 40.0
+    """Air around transformers, unless the meter tells `ambient_c`."""
+    transformer_tau_s: Annotated[float, Meta(ge=60.0, le=86_400.0)] = 10_800.0
+    """Time constant of the oil."""
+    load_shed_kw: Kw = 0.0
+    """Import that the load-shedding input `load_shed` leaves."""
 
 
 class Demand(Struct, frozen=True, kw_only=True):
@@ -187,6 +203,8 @@ class Group(Struct, frozen=True, kw_only=True):
 
     name: Name
     limit_kw: SomeKw
+    transformer_kva: Kw = 0.0
+    """Rating of a transformer of its own, kVA; 0: no thermal model."""
 
 
 class Battery(Struct, frozen=True, kw_only=True):
@@ -300,6 +318,65 @@ class Store(Struct, frozen=True, kw_only=True):
     """Ended transactions older than this are deleted, once a day; 0 keeps them for ever."""
     keep_telemetry_days: Annotated[int, Meta(ge=0, le=9_000)] = 400
     """Measured values older than this are deleted, once a day; 0 keeps them for ever."""
+    keep_decisions_days: Annotated[int, Meta(ge=0, le=9_000)] = 30
+    """Control cycles older than this cannot be replayed any more; 0 keeps no log of decisions."""
+    keep_decisions_mb: Annotated[int, Meta(ge=10, le=1_000_000)] = 500
+    """Size of the log of decisions at which its oldest part is deleted earlier."""
+    backup_folder: File | None = None
+    """Where copies of the store are kept, relative to the site file; left out: beside the store. Another disk is better."""
+    backup_minutes: Annotated[int, Meta(ge=0, le=10_080)] = 60
+    """Minutes between two copies, which are also made at every orderly end; 0 makes none."""
+    keep_backups: Annotated[int, Meta(ge=1, le=1_000)] = 6
+    """How many of these copies are kept; the newest."""
+
+
+class OperatorLimit(Struct, frozen=True, kw_only=True):
+    """`[operator_limit]`: a limit that the grid operator's system sends, with a heartbeat."""
+
+    failsafe_kw: Kw
+    """Import that holds while the operator is silent."""
+    failsafe_export_kw: Kw | None = None
+    """Export that holds then; without it, that of `[grid]`."""
+    lost_after_s: Annotated[float, Meta(ge=5.0, le=3600.0)] = 120.0
+    """Silence after which the operator counts as lost."""
+    failsafe_s: Seconds = 7200.0
+    """Least time that the failsafe limit holds while nothing is heard."""
+    after_failsafe: Literal["hold", "lift"] = "hold"
+    """What follows while still nothing is heard: the failsafe limit holds on, or it is lifted and an alarm tells so."""
+    return_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 120.0
+    """Time of unbroken heartbeat after which the failsafe limit ends without a new limit."""
+
+
+class Watchdog(Struct, frozen=True, kw_only=True):
+    """`[watchdog]`: what happens when the program itself hangs."""
+
+    exit_after_s: Annotated[float, Meta(ge=3.0, le=600.0)] = 10.0
+    """A control loop that stands still for so long ends the program, so that its supervisor starts it again."""
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """`[log]`: what `gridtide run` writes to stderr."""
+
+    format: Literal["text", "json"] = "text"
+    """"json": one JSON object a line; the option `--log-format` goes before it."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    changes: bool = True
+    """Whether every change of a decision is a line."""
+
+
+class Notify(Struct, frozen=True, kw_only=True):
+    """`[notify]`: alarms go to a webhook when they are raised and when they are over."""
+
+    url: Annotated[str, Meta(pattern=r"https?://[!-~]{1,1990}", extra={"cure": 'give "https://host/path"'})]
+    """HTTPS, or HTTP on this machine."""
+    secret_file: File
+    """File (mode 0600) with the secret that signs every message; relative to the site file."""
+    severities: tuple[Literal["info", "warning", "alarm"], ...] = ("alarm", "warning")
+    """Which events are told."""
+    hosts: tuple[HostName, ...] = ()
+    """Hosts inside your network, or on another port than 443, that `url` may name."""
+    timeout_s: Annotated[float, Meta(ge=1.0, le=60.0)] = 10.0
+    """Time that the receiver has to answer."""
 
 
 class SiteFile(Struct, frozen=True, kw_only=True):
@@ -322,3 +399,7 @@ class SiteFile(Struct, frozen=True, kw_only=True):
     study: Study = Study()
     server: Server = Server()
     store: Store = Store()
+    log: Log = Log()
+    notify: Notify | None = None
+    operator_limit: OperatorLimit | None = None
+    watchdog: Watchdog = Watchdog()

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gridtide.control.meter import Verdict
 from gridtide.control.needs import Needs, NeedSettings, lowest_soc
-from gridtide.model.decision import Reason, Reasons, Snapshot
+from gridtide.model.decision import GridPermit, Reason, Reasons, Snapshot
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, SiteLimits
 from gridtide.model.thermal import derate
 
@@ -20,6 +20,8 @@ WATT_KW = 0.001
 """Setpoints are cut to whole watts."""
 MOST_KW = 1e6
 """No wish counts beyond this, so that no sum overflows."""
+OPEN = GridPermit()
+"""Neither grid protection nor a transformer's model bounds anything."""
 
 
 class GuardSettings(Struct, frozen=True, kw_only=True):
@@ -70,10 +72,12 @@ def clamp(
     settings: GuardSettings,
     need_settings: NeedSettings,
     cycle_s: float,
+    permit: GridPermit = OPEN,
 ) -> tuple[GuardState, Floats, Reasons, tuple[str, ...]]:
     """Allowed setpoints, kW (n,), the reason of each, and event codes.
 
-    `rank` orders rows when a limit forces a cut: lower keeps its power longer. `cycle_s` is the time since the last decision.
+    `rank` orders rows when a limit forces a cut: lower keeps its power longer. `cycle_s` is the time since the last decision;
+    `permit` what grid protection and transformers leave.
     """
     now = snapshot.mono_s
     cut = _Cut(np.clip(np.where(np.isfinite(wish_kw), wish_kw, 0.0), -MOST_KW, MOST_KW), wish_reason.copy())
@@ -82,14 +86,15 @@ def clamp(
     unsure = _Unsure.of(fleet, table, settings)
     _charge_bounds(cut, fleet, needs, table)
     _discharge_bounds(cut, fleet, needs, table, settings, need_settings, cycle_s)
+    _grid_bounds(cut, table, permit)
     cut.zero(unsure.silent & fleet.connected, Reason.SILENT)
     cut.zero(fleet.fault, Reason.FAULT)
     cut.zero(~fleet.connected, Reason.NO_VEHICLE)
     _hold_and_ramp(cut, now, table, state, cycle_s)
     _quantise(cut, table)
     order = np.argsort(np.where(np.isfinite(rank), rank, np.inf), kind="stable")
-    full = _import_bounds(cut, snapshot, verdict, table, limits, unsure, order)
-    _circuit_bounds(cut, table, limits, unsure, order)
+    full = _import_bounds(cut, snapshot, verdict, table, limits, permit, unsure, order)
+    crowded = _circuit_bounds(cut, table, limits, permit, unsure, order)
     _quantise(cut, table)  # before the export bound, which counts on the charging that is left
     reverse_until, events = _reverse(snapshot, verdict, limits, state, settings)
     _export_bound(cut, verdict, limits, unsure, order)
@@ -100,7 +105,11 @@ def clamp(
         cut.zero(np.ones_like(fleet.connected), Reason.ESTOP)
     setpoint = np.trunc(np.round(cut.power_kw * 1000.0, 6)) / 1000.0 + 0.0
     after = _remember(state, setpoint, now, estop, reverse_until)
-    codes = (("estop",) if estop and not state.estop else ()) + events + (("max_capacity_reached",) if full else ())
+    codes = (
+        (("estop",) if estop and not state.estop else ())
+        + events
+        + (("max_capacity_reached",) if full or crowded else ())
+    )
     return after, setpoint, cut.reason, codes
 
 
@@ -199,6 +208,21 @@ def _ready_after_giving(fleet: FleetSample, table: EvseTable, needed_s: Floats, 
     return np.asarray((fleet.need_soc < 0.0) | np.isnan(fleet.need_soc) | (left > needed_s) | plenty)
 
 
+def _grid_bounds(cut: _Cut, table: EvseTable, permit: GridPermit) -> None:
+    """Grid protection: nothing out of service, nothing charging or discharging where it says so, a rise after a return."""
+    if not permit.charge_share >= 1.0:
+        cut.ceiling(table.charge_kw * permit.charge_share, Reason.GRID)
+    if not permit.discharge_share >= 1.0:
+        cut.floor(table.discharge_kw * permit.discharge_share, Reason.GRID)
+    if not permit.in_service:
+        cut.zero(np.ones(table.size, dtype=np.bool_), Reason.GRID)
+
+
+def _lower(one_kw: float, other_kw: float) -> float:
+    """The lower of two caps; NaN in either stays NaN, which allows nothing."""
+    return one_kw if one_kw <= other_kw or math.isnan(one_kw) else other_kw
+
+
 def _hold_and_ramp(cut: _Cut, now_s: float, table: EvseTable, state: GuardState, cycle_s: float) -> None:
     sign = np.sign(cut.power_kw)
     turning = (sign != 0.0) & (sign == -state.direction) & ~(now_s - state.turned_s >= table.hold_s)
@@ -264,6 +288,7 @@ def _import_bounds(
     verdict: Verdict,
     table: EvseTable,
     limits: SiteLimits,
+    permit: GridPermit,
     unsure: _Unsure,
     order: np.ndarray,
 ) -> bool:
@@ -272,7 +297,7 @@ def _import_bounds(
     uncontrolled = limits.static_building_kw
     if verdict.trusted:
         uncontrolled = verdict.power_kw - float(unsure.known_kw.sum()) + unsure.hidden_give_kw
-    cap = limits.transformer_kw
+    cap = _lower(limits.transformer_kw, permit.import_kw)
     reason = Reason.TRANSFORMER if verdict.trusted else Reason.METER
     if snapshot.load_shed_kw is not None:
         cap, reason = min(cap, max(snapshot.load_shed_kw, 0.0) if snapshot.load_shed_kw >= 0 else 0.0), Reason.LOAD_SHED
@@ -283,21 +308,27 @@ def _import_bounds(
     return float(charging.sum()) < before - 1e-6
 
 
-def _circuit_bounds(cut: _Cut, table: EvseTable, limits: SiteLimits, unsure: _Unsure, order: np.ndarray) -> None:
-    """Import caps of groups; fuses of each phase, in both directions."""
+def _circuit_bounds(
+    cut: _Cut, table: EvseTable, limits: SiteLimits, permit: GridPermit, unsure: _Unsure, order: np.ndarray
+) -> bool:
+    """Import caps of groups; fuses of each phase, in both directions. True when a group's charging was cut."""
     charging, giving = np.maximum(cut.power_kw, 0.0), np.maximum(-cut.power_kw, 0.0)
-    for g, cap_kw in enumerate(limits.group_kw):
+    before = float(charging.sum())
+    for g, limit_kw in enumerate(limits.group_kw):
+        cap_kw = _lower(limit_kw, permit.group_kw[g]) if g < len(permit.group_kw) else limit_kw
         member = (table.group == g).astype(np.float64)
         charging = _fit(charging, member, cap_kw - float((unsure.reserved_kw * member).sum()), order)
+    full = float(charging.sum()) < before - 1e-6
     cut.bind(np.where(cut.power_kw > 0.0, charging, cut.power_kw), Reason.GROUP)
     if limits.phase_a <= 0.0:
-        return
+        return full
     fuse_kw = limits.phase_a * limits.phase_v / 1000.0
     for phase in range(3):
         share = table.phase_share[:, phase]
         charging = _fit(charging, share, fuse_kw - float((unsure.reserved_kw * share).sum()), order)
         giving = _fit(giving, share, fuse_kw, order)
     cut.bind(np.where(cut.power_kw > 0.0, charging, -giving), Reason.PHASE)
+    return full
 
 
 def _fit(power_kw: Floats, share: Floats, cap_kw: float, order: np.ndarray) -> Floats:

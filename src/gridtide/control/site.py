@@ -5,14 +5,17 @@ import math
 import numpy as np
 from msgspec import Struct, structs
 
-from gridtide.control import demand_clock, dispatch, guard, meter, needs, peak
+from gridtide.control import demand_clock, dispatch, guard, meter, needs, peak, protection, trust
 from gridtide.control.demand_clock import DemandState
 from gridtide.control.dispatch import Override, TurnState
 from gridtide.control.guard import GuardSettings, GuardState
+from gridtide.control.links import OperatorRule
 from gridtide.control.meter import MeterSettings, MeterState
 from gridtide.control.needs import NeedSettings
 from gridtide.control.peak import PeakSettings, PeakState
-from gridtide.model.decision import Decision, Snapshot
+from gridtide.control.protection import ProtectionSettings, ProtectionState
+from gridtide.control.trust import Note, TrustSettings, TrustState
+from gridtide.model.decision import Decision, Quality, Snapshot
 from gridtide.model.demand import DemandInterval
 from gridtide.model.fleet import EvseTable, FleetSample, Floats, SiteLimits
 
@@ -27,8 +30,12 @@ class Settings(Struct, frozen=True, eq=False, kw_only=True):
     need: NeedSettings = NeedSettings()
     guard: GuardSettings = GuardSettings()
     meter: MeterSettings = MeterSettings()
+    trust: TrustSettings = TrustSettings()
     cycle_s: float = 0.5
     overrides: tuple[Override, ...] = ()
+    protection: ProtectionSettings = ProtectionSettings()
+    operator: OperatorRule | None = None
+    """The grid operator's link, where the site has one."""
 
 
 class State(Struct, frozen=True, eq=False):
@@ -39,20 +46,26 @@ class State(Struct, frozen=True, eq=False):
     meter: MeterState
     guard: GuardState
     turns: TurnState
+    trust: TrustState
     at_s: float = -math.inf
     """Monotonic instant of the last cycle."""
+    notes: tuple[Note, ...] = ()
+    """What the last cycle found at single rows."""
+    protection: ProtectionState = ProtectionState()
 
 
 def fresh(settings: Settings) -> State:
     """State of a site that has seen nothing."""
     size = settings.table.size
-    return State(DemandState(), PeakState(), MeterState(), guard.fresh(size), dispatch.fresh(size))
+    return State(DemandState(), PeakState(), MeterState(), guard.fresh(size), dispatch.fresh(size), trust.fresh(size))
 
 
 @np.errstate(all="ignore")  # rubbish in one row may overflow on its way to the guard
 def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, Decision]:
     """Decide one cycle. The same state and snapshot give the same setpoints."""
-    table, fleet = settings.table, snapshot.fleet
+    table = settings.table
+    believed, fleet, notes = trust.step(state.trust, snapshot.fleet, snapshot.mono_s, table, settings.trust)
+    snapshot = structs.replace(snapshot, fleet=fleet)
     elapsed_s = snapshot.mono_s - state.at_s
     cycle_s = elapsed_s if 0.0 < elapsed_s < 10.0 * settings.cycle_s else settings.cycle_s
     fleet_kw = float(np.nansum(_believed_kw(fleet, settings)))
@@ -68,20 +81,23 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     ruled, plan = _plan(state, clock, verdict.trusted, load, room, settings, cycle_s)
     if not verdict.trusted:
         available = np.zeros(table.size)
+    import_kw = verdict.power_kw if verdict.trusted else settings.limits.static_building_kw + max(fleet_kw, 0.0)
+    load_kw = protection.site_load_kw(import_kw, fleet, table)
+    protected, permit, alerts = protection.step(state.protection, snapshot, load_kw, table, settings.protection)
     turns, wish = dispatch.wishes(state.turns, plan, first, need, table, settings.limits, available, snapshot.mono_s)
     guarded, setpoint, reason, codes = guard.clamp(
         wish.power_kw, wish.reason, wish.rank, snapshot, verdict, need, table, settings.limits, state.guard,
-        settings.guard, settings.need, cycle_s,
+        settings.guard, settings.need, cycle_s, permit,
     )  # fmt: skip
     told = (*_interval_events(state.demand, closed, settings.peak), *_shaving_events(state.turns, turns))
-    after = State(clock, ruled, watched, guarded, turns, snapshot.mono_s)
+    after = State(clock, ruled, watched, guarded, turns, believed, snapshot.mono_s, notes, protected)
     decision = Decision(
         setpoint_kw=setpoint,
         reason=reason,
         wish_kw=wish.power_kw,
         lease_s=settings.guard.lease_s,
-        state="estop" if guarded.estop else "ok" if verdict.trusted else "idle",
-        events=(*verdict.events, *codes, *told),
+        state="estop" if guarded.estop else "ok" if verdict.trusted and permit.in_service else "idle",
+        events=(*verdict.events, *alerts, *codes, *told),
         uncontrolled_kw=load.high_kw,
         allow_kw=plan.allow_kw,
         discharge_wanted_kw=wish.discharge_kw,
@@ -173,3 +189,17 @@ def _shaving_events(before: dispatch.TurnState, after: dispatch.TurnState) -> tu
 def clear_estop(state: State) -> State:
     """A person cleared the emergency stop."""
     return structs.replace(state, guard=structs.replace(state.guard, estop=False))
+
+
+def watch(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, bool]:
+    """Look after the grid between two cycles. True: a cycle must be run now on this very snapshot, and the state is as it was."""
+    sample = snapshot.meter
+    known = sample is not None and sample.quality is Quality.GOOD
+    import_kw = sample.power_kw if sample is not None and known else math.nan
+    load_kw = protection.site_load_kw(import_kw, snapshot.fleet, settings.table)
+    protected, permit, events = protection.step(
+        state.protection, snapshot, load_kw, settings.table, settings.protection
+    )
+    if events or protection.is_tighter(permit, state.protection.permit) or (snapshot.estop and not state.guard.estop):
+        return state, True
+    return structs.replace(state, protection=protected), False

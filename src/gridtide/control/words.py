@@ -140,7 +140,10 @@ _SENTENCES: dict[Reason, Callable[[_Row], str]] = {
     Reason.DEPARTURE: lambda r: f"Kept for its driver: {_leaves(r)}{_need(r)}.",
     Reason.EXPORT_MARGIN: lambda _: "Gives less than it could: nothing may flow back to the grid.",
     Reason.TRANSFORMER: lambda _: "Held: the connection is full.",
-    Reason.LOAD_SHED: lambda _: "Held: the building asked to shed load.",
+    Reason.LOAD_SHED: lambda _: "Held: the building or the grid operator asked for less.",
+    Reason.GRID: lambda _: (
+        "Held by grid protection: voltage or frequency is not as it must be, or was not a moment ago."
+    ),
     Reason.GROUP: lambda _: "Held: its circuit is full.",
     Reason.PHASE: lambda _: "Held: its phase is full.",
     Reason.RATING: lambda r: f"At the most it can {'take' if r.setpoint_kw >= 0 else 'give'}: {_kw(r.setpoint_kw)}.",

@@ -1,6 +1,7 @@
 """Snapshot in, decision out: the two faces of one control cycle."""
 
 import enum
+import math
 
 import numpy as np
 from msgspec import Struct
@@ -30,6 +31,35 @@ class MeterSample(Struct, frozen=True):
     """The meter's own import register, where it has one."""
 
 
+class GridSample(Struct, frozen=True):
+    """The grid at the point of common coupling, as the meter shows it; nan: not measured."""
+
+    at_s: float
+    """Monotonic instant at which the sample was taken."""
+    frequency_hz: float = math.nan
+    voltages_v: tuple[float, ...] = ()
+    """Phase to neutral, each measured phase."""
+    reactive_kvar: float = math.nan
+    ambient_c: float = math.nan
+    """Air around the transformer, degC."""
+
+
+class GridPermit(Struct, frozen=True):
+    """What grid protection and transformers leave to the guard. The guard takes it as one more bound."""
+
+    in_service: bool = True
+    """False after a trip, until the grid was good for long enough: nothing flows."""
+    charge_share: float = 1.0
+    """Share of every row's rating, 0..1."""
+    discharge_share: float = 1.0
+    import_kw: float = math.inf
+    """Highest import that the site's transformer carries now, kW."""
+    group_kw: tuple[float, ...] = ()
+    """The same of each group's; groups behind the end have none."""
+    reason: str = ""
+    """Why anything is held by the grid, in words."""
+
+
 class Snapshot(Struct, frozen=True, eq=False, kw_only=True):
     """Everything a cycle may look at, taken once."""
 
@@ -47,6 +77,8 @@ class Snapshot(Struct, frozen=True, eq=False, kw_only=True):
     """Share of failed meter reads, 0..1."""
     load_shed_kw: float | None = None
     """Import limit of a local load-shedding input; None is not active."""
+    grid: GridSample | None = None
+    """The newest look at voltage and frequency; None where the meter tells neither."""
 
 
 class Reason(enum.IntEnum):
@@ -83,6 +115,7 @@ class Reason(enum.IntEnum):
     WINDOW = 40
     REVERSE_POWER = 41
     LOAD_SHED = 42
+    GRID = 43
 
 
 Reasons = NDArray[np.uint8]

@@ -97,6 +97,53 @@ CATALOGUE: tuple[EventKind, ...] = (
         "Nothing to do; charging goes on as room returns.",
     ),
     EventKind(
+        "grid_trip",
+        "alarm",
+        "Grid trip",
+        "Voltage or frequency left the protection profile's bounds, or the grid was lost; nothing charges and nothing is given.",
+        "Nothing to do: everything returns by itself once voltage and frequency were good for long enough.",
+    ),
+    EventKind(
+        "grid_returned", "info", "Grid is back", "Voltage and frequency were good for long enough.", "Nothing to do."
+    ),
+    EventKind(
+        "grid_alarm",
+        "warning",
+        "Frequency outside its window",
+        "The grid's frequency is unusual: below the window nothing charges, above it nothing is given.",
+        "Nothing to do unless it repeats: then ask the grid operator.",
+    ),
+    EventKind(
+        "relay_trip",
+        "alarm",
+        "Wired protection tripped",
+        "A relay or contactor that works without gridtide has tripped; every setpoint is zero.",
+        "Find the cause, reset the relay, then clear the stop here or with `gridtide estop clear`.",
+        latched=True,
+    ),
+    EventKind(
+        "transformer_hot",
+        "warning",
+        "Transformer hot",
+        "By its thermal model the transformer would pass its hot-spot limit; charging is reduced.",
+        "Check its ventilation; nothing else unless it repeats.",
+    ),
+    EventKind(
+        "transformer_overload",
+        "warning",
+        "Transformer over its rating",
+        "The load was above 110 % of the rating, or above 100 % for a minute; charging is cut.",
+        "Nothing to do unless it repeats: then the building alone needs more than the transformer has.",
+    ),
+    EventKind(
+        "load_shed",
+        "warning",
+        "Load to be shed",
+        "The building, a person or a wired input limits the import; nobody's wish goes past it.",
+        "Nothing to do; it ends with its source.",
+    ),
+    EventKind("load_shed_ended", "info", "Load shedding ended", "Its source released it.", "Nothing to do."),
+    EventKind(
         "latency_over_budget",
         "warning",
         "Setpoint late",
@@ -161,7 +208,36 @@ CATALOGUE: tuple[EventKind, ...] = (
         "alarm",
         "Store was damaged",
         "The database was unreadable and was moved aside.",
-        "Restore the last backup if its history is needed.",
+        "See the text: what took its place, and what is missing. Look at the emergency stop before it is cleared.",
+    ),
+    EventKind(
+        "store_log_cut",
+        "warning",
+        "Store's last entry left out",
+        "The end of the database's log does not verify, as after a power cut.",
+        "Check the last transaction of each station; if power did not fail, check the disk.",
+    ),
+    EventKind("store_back", "info", "Store writes again", "The database takes writes again.", "Nothing to do."),
+    EventKind(
+        "store_space",
+        "alarm",
+        "Disk nearly full",
+        "The disk of the database has little free space.",
+        "Make room, or move the database. At the end only transactions, audit, settings and events are written.",
+    ),
+    EventKind(
+        "store_reserve",
+        "alarm",
+        "Disk full, reserve in use",
+        "The 64 MB kept for transactions and audit are in use; measured values are no longer stored.",
+        "Make room: the reserve comes back by itself.",
+    ),
+    EventKind(
+        "backup_failed",
+        "warning",
+        "No backup",
+        "A copy of the database could not be made.",
+        "Check the folder of the backups and its free space; older copies are kept.",
     ),
     EventKind(
         "security",
@@ -169,6 +245,13 @@ CATALOGUE: tuple[EventKind, ...] = (
         "Security event",
         "A station or login reported a security event.",
         "See the text; check credentials.",
+    ),
+    EventKind(
+        "duplicate_identity",
+        "alarm",
+        "Two devices under one name",
+        "Second connections under the name of a connected station were refused again and again.",
+        "Give the station a new password (`gridtide stations rotate`) and look for a copy of its old one.",
     ),
     EventKind(
         "transaction_incomplete",
@@ -250,11 +333,86 @@ CATALOGUE: tuple[EventKind, ...] = (
         "Check how many entries the station can hold; push again.",
     ),
     EventKind(
+        "notify_failed",
+        "warning",
+        "Notifications are not delivered",
+        "The webhook's receiver does not answer, or refuses.",
+        "Check `notify.url` and its receiver; what waits is sent when it answers again.",
+    ),
+    EventKind(
         "speed_reduced", "info", "Demo slowed down", "The machine could not keep the demo's speed.", "Nothing to do."
     ),
     EventKind(
         "shaving_started", "info", "Vehicles called in", "The interval was heading above the limit.", "Nothing to do."
     ),
     EventKind("shaving_ended", "info", "Vehicles released", "The interval fits its limit again.", "Nothing to do."),
+    EventKind(
+        "soc_implausible",
+        "warning",
+        "A vehicle's level cannot be believed",
+        "The charge a vehicle tells jumped, stands still or left 0 to 100 %, against the energy it took and gave.",
+        "Nothing to do: it gives nothing until it leaves. If it repeats at one bay, check that station's meter.",
+    ),
+    EventKind(
+        "energy_mismatch",
+        "warning",
+        "Station's meter contradicts itself",
+        "The station's energy register and its power differ by more than 5 %.",
+        "Have the station's meter checked; sessions are settled by the register. Its vehicle gives nothing meanwhile.",
+    ),
+    EventKind(
+        "contactor_welded",
+        "alarm",
+        "Contactor welded",
+        "Power flows at a bay although its station told that nothing does: the contacts of its contactor have welded or pitted.",
+        "Switch the bay off at its breaker and have the contactor replaced; then acknowledge.",
+        latched=True,
+    ),
+    EventKind(
+        "contactor_limit",
+        "info",
+        "Contactor spared",
+        "A bay's contactor has switched as often as it may in a day.",
+        "Nothing to do: it charges and gives no more today. If it repeats, raise the hold time or the limit.",
+    ),
+    EventKind(
+        "loop_stalled",
+        "alarm",
+        "Control stood still",
+        "The program's loop did nothing for a second or more; stations that gave power were cut off and must report anew.",
+        "Look for what blocked it: a slow disk, too little memory or CPU. The log has the place.",
+    ),
+    EventKind(
+        "clock_jumped",
+        "warning",
+        "Clock jumped",
+        "The machine's clock was set, or the machine was paused.",
+        "Check the machine's time service. The time is followed once it has lasted and nobody gives power.",
+    ),
+    EventKind(
+        "operator_limit",
+        "info",
+        "Operator limit",
+        "The grid operator's system set or lifted a limit.",
+        "Nothing to do.",
+    ),
+    EventKind(
+        "operator_limit_ended", "info", "Operator limit ended", "The limit's own duration is over.", "Nothing to do."
+    ),
+    EventKind(
+        "operator_limit_lost",
+        "alarm",
+        "Operator silent",
+        "No heartbeat of the grid operator's system in time; the failsafe limit holds.",
+        "Check the operator's gateway and the way to it. A heartbeat with a new limit ends it.",
+    ),
+    EventKind("operator_limit_back", "info", "Operator is back", "Heartbeats arrive again.", "Nothing to do."),
+    EventKind(
+        "operator_limit_lifted",
+        "alarm",
+        "Failsafe limit lifted",
+        "The operator was silent for the failsafe limit's whole time, and the site file says to lift it then.",
+        "Check the operator's gateway: the site has no limit of the operator now.",
+    ),
 )
 BY_CODE: dict[str, EventKind] = {kind.code: kind for kind in CATALOGUE}

@@ -74,6 +74,8 @@ class FleetSample(Struct, frozen=True, eq=False, kw_only=True):
     """What vehicle and station can give now, magnitude; inf unknown."""
     temperature_c: Floats
     """Heat-sink temperature; nan not measured."""
+    register_kwh: Floats
+    """The station's energy registers, import less export; nan not told."""
 
     @property
     def size(self) -> int:
@@ -98,3 +100,5 @@ class SiteLimits(Struct, frozen=True, eq=False, kw_only=True):
     """Fuse per phase for the charging circuits, A; 0 is unlimited."""
     phase_v: float = 230.0
     """Phase voltage, V."""
+    shed_kw: float = 0.0
+    """Highest import while a load-shedding input that tells no number is active, kW."""

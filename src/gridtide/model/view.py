@@ -161,6 +161,10 @@ class EventView(Struct, frozen=True):
     seen: bool
     count: int
     clearable: bool = False
+    cause: str = ""
+    """What brings it about, of the catalogue."""
+    cure: str = ""
+    """What to do, of the catalogue; the text has it too where something is to be done."""
 
 
 class SiteView(Struct, frozen=True):

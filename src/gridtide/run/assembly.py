@@ -24,7 +24,7 @@ from gridtide.run.modbus import MemoryMeter
 from gridtide.run.net import Link, memory_link
 from gridtide.run.ocpp_server import Greeting, Listen, OcppServer
 from gridtide.run.simloop import Trace
-from gridtide.run.site import SiteService
+from gridtide.run.site import Meter, SiteService
 from gridtide.run.store import Store
 from gridtide.run.tls import Expiry, StationTls
 from gridtide.run.websocket import WebSocketLink, dial
@@ -54,6 +54,14 @@ class Parts(Struct, frozen=True, eq=False):
     csms: Csms
     board: EvidenceBoard
     plant: EmulatedSite | None
+
+
+class Controller(Struct, frozen=True, eq=False):
+    """What decides: evidence, management system and site loop."""
+
+    site: SiteService
+    csms: Csms
+    board: EvidenceBoard
 
 
 def ids(prefix: str) -> Callable[[], str]:
@@ -88,16 +96,11 @@ def in_memory(
     trace: Trace | None = None,
 ) -> Parts:
     """The wire tier: real sessions, codecs and store over in-memory links, on whatever clock the loop has."""
-    board = EvidenceBoard(here.table)
-    csms = Csms(
-        here.table, provisions(here.table, versions), board, store, clock, ids("c"),
-        lease_s=settings.guard.lease_s,
-    )  # fmt: skip
 
     def to(identity: str, version: Version) -> Dial:
         async def connect() -> Link:
             ours, theirs = memory_link(clock, latency_s)
-            served.append(asyncio.ensure_future(csms.serve(identity, version, theirs)))
+            served.append(asyncio.ensure_future(made.csms.serve(identity, version, theirs)))
             return ours
 
         return connect
@@ -117,10 +120,33 @@ def in_memory(
     }
     emulated = EmulatedSite(here, plant, stations, clock, period_s=settings.cycle_s, report_s=report_s)
     meter = MemoryMeter(emulated.meter, SITE_METER, clock)
+    made = controller(
+        here.table, settings, store, clock, meter, versions=versions, period=period, state=state,
+        tick_offset_s=tick_offset_s, trace=trace,
+    )  # fmt: skip
+    return Parts(made.site, made.csms, made.board, emulated)
+
+
+def controller(
+    table: EvseTable,
+    settings: control.Settings,
+    store: Store,
+    clock: Clock,
+    meter: Meter,
+    *,
+    versions: tuple[Version, ...],
+    period: Callable[[float], tuple[float, float]],
+    state: control.State | None = None,
+    tick_offset_s: float = 1e-3,
+    trace: Trace | None = None,
+) -> Controller:
+    """A controller that serves links one hands it (`csms.serve`); nothing runs yet."""
+    board = EvidenceBoard(table)
+    csms = Csms(table, provisions(table, versions), board, store, clock, ids("c"), lease_s=settings.guard.lease_s)
     site = SiteService(
         settings, board, csms, meter, store, clock, period=period, state=state, trace=trace, tick_offset_s=tick_offset_s
     )
-    return Parts(site, csms, board, emulated)
+    return Controller(site, csms, board)
 
 
 class OcppListener:
@@ -153,6 +179,7 @@ class OcppListener:
         self.server = OcppServer(
             credentials, self._serve, lambda _identity, _peer: None, host=host, port=port, tls=tls, more=more, door=door,
             identity_of_serial=identity_of_serial, guard=self.guard, clock=clock, profile1_addresses=profile1_addresses,
+            on_tls_failed=lambda text: on_event("security", "ocpp", text),
         )  # fmt: skip
         self.watch = CertificateWatch(
             self.server, self._clock, lambda text: on_event("security", "ocpp", text), expiries

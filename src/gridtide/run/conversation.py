@@ -118,6 +118,11 @@ class Conversation:
         """No call of ours is under way and nothing waits to be sent: `tick` would do nothing."""
         return not self._backlog and self.session.is_idle
 
+    @property
+    def link(self) -> Link:
+        """What it is held over."""
+        return self._link
+
     def tick(self) -> None:
         """Let the session notice what timed out, and cut a peer that reads nothing; call it a few times a second."""
         now_s = self._clock.monotonic()

@@ -16,6 +16,7 @@ from gridtide.run.csms.discharge_test import DischargeTester, TestReport
 from gridtide.run.csms.driver_links import DriverLinks, DriverView, DriverWish
 from gridtide.run.csms.operate import CallOutcome, StationOffline
 from gridtide.run.csms.provisioning import InThread, Provisioning
+from gridtide.run.csms.refused_tokens import RefusedToken
 from gridtide.run.csms.registry import StationEntry, StationMode, TokenEntry
 from gridtide.run.csms.sessions import export
 from gridtide.run.csms.views import (
@@ -34,7 +35,7 @@ from gridtide.run.csms.views import (
 from gridtide.run.doors import SecurityProfile
 from gridtide.run.login_guard import LoginGuard
 from gridtide.run.site import SiteService
-from gridtide.run.station_views import StationViews, transaction_detail, transaction_row
+from gridtide.run.station_views import StationViews, transaction_detail, transaction_rows
 from gridtide.run.store.rows import EARLIEST_S, LATEST_S
 from gridtide.run.view import Viewer
 
@@ -206,6 +207,10 @@ class FleetDesk:
         await self._links.unlink_token(entry, actor)
         await self._site.csms.registry.remove_token(entry.id_token, entry.type, actor, self._site.clock.wall())
 
+    def refused_tokens(self) -> tuple[RefusedToken, ...]:
+        """Cards that were refused, the latest first."""
+        return self._site.csms.registry.refused.all()
+
     async def erase_token(self, id_token: str, actor: str) -> int:
         """Forget a person: its registrations, links, reservations, and its token in every stored transaction, also in what is
         yet to come of them. How many records changed."""
@@ -245,9 +250,15 @@ class FleetDesk:
         return entry
 
     # --- transactions -----------------------------------------------------------------------------------------------
-    def transactions(self, start_s: float, end_s: float, station: str | None, limit: int) -> tuple[TransactionRow, ...]:
+    async def transactions(
+        self, start_s: float, end_s: float, station: str | None, limit: int
+    ) -> tuple[TransactionRow, ...]:
         """Transactions that began in [start_s, end_s), newest first."""
-        return tuple(transaction_row(head) for head in self._site.store.transactions(start_s, end_s, station, limit))
+        async with self._long_read:
+            found: tuple[TransactionRow, ...] = await self._in_thread(
+                transaction_rows, self._site.store, start_s, end_s, station, limit
+            )
+        return found
 
     async def transaction(self, station: str, transaction_id: str) -> TransactionDetail:
         """One transaction with its events as they were told; of a very long one the first and the last."""

@@ -1,6 +1,7 @@
 """A site on real sockets: stations connect over OCPP, the meter answers over Modbus TCP, the loop runs. `run` and `demo` alike."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from gridtide.control import site as control
 from gridtide.run.assembly import SITE_METER, OcppListener, ids, socket_stations
-from gridtide.run.clock import Clock
+from gridtide.run.clock import Clock, ScaledClock, WallClock
 from gridtide.run.credentials import Credentials
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.operate import CALLS_AT_ONCE, CheckUrl
@@ -21,21 +22,34 @@ from gridtide.run.csms.service import Csms
 from gridtide.run.csms.station import DriverDefault, Provision
 from gridtide.run.doors import RegistryDoors, TlsVersion
 from gridtide.run.emulator.site import EmulatedSite
+from gridtide.run.lifelines import Lifelines
 from gridtide.run.modbus import ModbusMeterClient, ModbusMeterServer
 from gridtide.run.ocpp_server import Listen
 from gridtide.run.pki import Pki
 from gridtide.run.site import SiteService
+from gridtide.run.steady_clock import SteadyClock, keep_time
 from gridtide.run.store import SqliteStore, Store
+from gridtide.run.store_watch import StoreWatch
+from gridtide.run.systemd import Notifier, Supervision
 from gridtide.run.tls import StationTls
 from gridtide.run.warmup import Past
+from gridtide.run.watchdog import STALL_S, Watchdog
 from gridtide.twin.plant import World
 from gridtide.wire.modbus.registers import RegisterMap
 from gridtide.wire.ocpp.actions import Version
 
 log = structlog.get_logger(__name__)
-CANCEL_TRIES = 5
+CANCEL_TRIES, CANCEL_S = 3, 0.5
+"""Wishes to end that a task gets, and real seconds between two."""
 CLOSE_S = 5.0
-"""Real seconds that one part may take to close."""
+"""Real seconds that one part may take to close ..."""
+STOP_S, LEAST_CLOSE_S = 3.5, 0.2
+"""... and all together from the wish to stop on; the last ones have at least this each."""
+RAMP_STEPS, RAMP_STEP_S = 4, 0.25
+"""In how many steps every discharge goes down to zero before the program ends."""
+BEAT_S = 0.1
+HEALTHY_S, LOST_S = 3.0, 10.0
+"""Real seconds without a control cycle after which the supervisor's watchdog is fed no more, and after which the site ends."""
 Period = Callable[[float], tuple[float, float]]
 Job = Callable[[], Coroutine[Any, Any, Any]]
 DRAIN_S, DRAIN_STEP_S = 1.5, 0.02
@@ -60,6 +74,9 @@ class LiveSite:
         self.emulated: EmulatedSite | None = None
         self.meter_client: ModbusMeterClient | None = None
         self.meter_server: ModbusMeterServer | None = None
+        self.watchdog = Watchdog()
+        self.notifier = Notifier(Supervision())
+        self._stop_by_s: float | None = None
         self._jobs: list[Job] = [csms.tick_forever]
         self._closed = False
 
@@ -67,24 +84,79 @@ class LiveSite:
         """Further loops that live as long as the site; called (and awaited) when it runs."""
         self._jobs = [*jobs, *self._jobs]
 
+    def supervise(self, exit_after_s: float | None, supervision: Supervision) -> None:
+        """Before `run`: end the process when its loop stands still for `exit_after_s`, and tell the supervisor how it goes."""
+        self.watchdog, self.notifier = Watchdog(exit_after_s=exit_after_s), Notifier(supervision)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; the first loop that fails ends all, and its error is raised. Closes the site."""
+        self.watchdog.start()
+        self.service.stalled, self.service.applied = self.watchdog.took, Lifelines(self.csms, self.watchdog).look
+        beats = asyncio.ensure_future(self._beat_forever())
         loop = asyncio.ensure_future(self.service.run())
         tasks = [asyncio.ensure_future(job()) for job in self._jobs]
         stopper = asyncio.ensure_future(stop.wait())
         try:
-            done, _ = await asyncio.wait([loop, *tasks, stopper], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([beats, loop, *tasks, stopper], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopper}:
                 task.result()
         finally:
+            self._stop_by_s = asyncio.get_running_loop().time() + STOP_S
+            self.notifier.stopping()
             try:
                 # The loop ends first, so that no decision follows the last zero; stations and their links live on.
                 await _cancel(stopper, loop)
-                self.service.stop_all()
+                try:
+                    if stop.is_set():
+                        await self._ramp_down()
+                finally:
+                    self.service.stop_all()
                 await self._drain()
             finally:
-                await _cancel(*tasks)
-                await self.close()
+                try:
+                    await _cancel(*tasks)
+                    await self.close()
+                finally:
+                    await _cancel(beats)
+                    self.watchdog.stop()
+
+    async def _beat_forever(self) -> None:
+        """Tell the watchdog that the loop runs, and the supervisor that the site controls. Raises RuntimeError when it does not."""
+        now = asyncio.get_running_loop().time
+        cycles, moved_s, beat_s, fed_s, is_ready = 0, now(), now(), -math.inf, False
+        feed_s = self.notifier.supervision.feed_s
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self.watchdog.beat()
+            # A pause of the whole program is no pause of the cycles alone.
+            has_paused, beat_s = now() - beat_s > STALL_S, now()
+            if self.service.cycles != cycles or has_paused:
+                cycles, moved_s = self.service.cycles, now()
+            if cycles and not is_ready:
+                self.notifier.ready()
+                is_ready = True
+            idle_s = now() - moved_s
+            if idle_s > self._slow() * LOST_S and self._stop_by_s is None:
+                raise RuntimeError(f"no control cycle for {idle_s:.0f} s")
+            if feed_s is not None and now() - fed_s >= feed_s and idle_s <= self._slow() * HEALTHY_S:
+                fed_s = now()
+                self.notifier.alive(self._status())
+
+    def _slow(self) -> float:
+        """Real time per site time, where the site's clock is slower than real time; else 1."""
+        clock = self.service.clock
+        return max(1.0, 1.0 / clock.speed) if isinstance(clock, ScaledClock) else 1.0
+
+    def _status(self) -> str:
+        state = self.service.decision.state if self.service.decision is not None else "waiting"
+        return f"{state}; {self.csms.online} stations connected"
+
+    async def _ramp_down(self) -> None:
+        """Every discharge goes down in steps; charging is left as it is until the zero that follows."""
+        for step in range(RAMP_STEPS - 1, 0, -1):
+            if not self.service.lessen(step / RAMP_STEPS):
+                return
+            await asyncio.sleep(RAMP_STEP_S)
 
     async def _drain(self) -> None:
         """Let the last setpoints leave; at most `DRAIN_S` of real time, whatever the site's clock says."""
@@ -107,13 +179,25 @@ class LiveSite:
             return
         self._closed = True
         async with AsyncExitStack() as last_first:
-            last_first.push_async_callback(self.store.close)
+            last_first.push_async_callback(self._bounded, self.store.close, "store")
             if self.meter_client is not None:
-                last_first.push_async_callback(_bounded, self.meter_client.close, "meter client")
+                last_first.push_async_callback(self._bounded, self.meter_client.close, "meter client")
             if self.meter_server is not None:
-                last_first.push_async_callback(_bounded, self.meter_server.close, "emulated meter")
-            last_first.push_async_callback(_bounded, self.listener.server.close, "stations' listener")
-            last_first.push_async_callback(_bounded, self.service.close, "site")
+                last_first.push_async_callback(self._bounded, self.meter_server.close, "emulated meter")
+            last_first.push_async_callback(self._bounded, self.listener.server.close, "stations' listener")
+            last_first.push_async_callback(self._bounded, self.service.close, "site")
+
+    async def _bounded(self, close: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """One close, `CLOSE_S` of real time at most, and less when time runs out: what hangs is told and left, so that the others
+        are closed too."""
+        left_s = CLOSE_S
+        if self._stop_by_s is not None:
+            left_s = max(min(CLOSE_S, self._stop_by_s - asyncio.get_running_loop().time()), LEAST_CLOSE_S)
+        try:
+            async with asyncio.timeout(left_s):
+                await close()
+        except TimeoutError:
+            log.error("close_does_not_end", what=name)
 
 
 async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
@@ -124,20 +208,11 @@ async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
             task.cancel()
         if not pending:
             break
-        _, pending = await asyncio.wait(pending, timeout=1.0)
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_S)
     for task in pending:
         log.error("task_does_not_end", task=repr(task))
     # Whatever they ended with has been told by `run` already.
     await asyncio.gather(*(task for task in tasks if task.done()), return_exceptions=True)
-
-
-async def _bounded(close: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-    """One close, `CLOSE_S` of real time at most: what hangs is told and left, so that the others are closed too."""
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await close()
-    except TimeoutError:
-        log.error("close_does_not_end", what=name)
 
 
 class StationSide(Struct, frozen=True):
@@ -163,6 +238,7 @@ async def open_site(
     *,
     period: Period,
     store_path: Path,
+    backups: Path | None = None,
     ocpp: Address | StationSide,
     meter: Address,
     registers: RegisterMap,
@@ -178,7 +254,7 @@ async def open_site(
     side = StationSide(ocpp) if isinstance(ocpp, Address) else ocpp
     stations = list(stations)
     async with AsyncExitStack() as opened:
-        store = SqliteStore.open(store_path, clock.wall())
+        store = SqliteStore.open(store_path, clock.wall(), backups=backups)
         opened.push_async_callback(store.close)
         board = EvidenceBoard(settings.table)
         registered = registry(store) if registry is not None else Registry(store, map(_entry, stations))
@@ -196,7 +272,13 @@ async def open_site(
         opened.pop_all()
     live = LiveSite(service, csms, listener, store, credentials)
     live.meter_client = client
+    # The disk knows no scaled time.
+    live.add(StoreWatch(store, store_path, WallClock(), service.note, service.unstored).run)
     live.add(listener.watch.run)
+    if settings.protection.is_fast:
+        live.add(service.watch_grid)
+    if isinstance(clock, SteadyClock):
+        live.add(lambda: keep_time(clock, lambda: service.is_quiet, service.note))
     return live
 
 

@@ -6,10 +6,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct, structs
 
-from gridtide.control import demand_clock
+from gridtide.control import demand_clock, trust, wear
 from gridtide.control import site as control
 from gridtide.control.demand_clock import DemandState
 from gridtide.control.shadow import Carried, ShadowState
+from gridtide.control.wear import WearState
 from gridtide.run.store import Store
 
 STATE = "site"
@@ -29,6 +30,10 @@ class Kept(Struct, frozen=True):
     length_s: float
     sub_intervals: int
     shadow_left_kwh: tuple[float | None, ...] = ()
+    operations: tuple[int, ...] = ()
+    turns: tuple[int, ...] = ()
+    """Of each row's contactor in the running day."""
+    day_left_s: float = 0.0
 
 
 class Restored(Struct, frozen=True, eq=False):
@@ -41,10 +46,18 @@ class Restored(Struct, frozen=True, eq=False):
     notes: tuple[str, ...]
 
 
-def save(store: Store, carried: Carried, left: ShadowState, settings: control.Settings) -> None:
-    """Keep the clocks; the newest wins."""
+def welded_key(bay: str) -> str:
+    """The store's key of a bay's latched contactor."""
+    return f"welded:{bay}"
+
+
+def save(store: Store, carried: Carried, left: ShadowState, settings: control.Settings, used: WearState) -> None:
+    """Keep the clocks and what was used of the contactors' day; the newest wins."""
     known = tuple(None if math.isnan(value) else round(value, 3) for value in left.left_kwh.tolist())
-    kept = Kept(carried, settings.interval.length_s, settings.interval.sub_intervals, known)
+    kept = Kept(
+        carried, settings.interval.length_s, settings.interval.sub_intervals, known,
+        tuple(used.operations.tolist()), tuple(used.turns.tolist()), used.day_left_s,
+    )  # fmt: skip
     store.put_state(STATE, msgspec.json.encode(kept))
 
 
@@ -71,16 +84,35 @@ def restore(
             settings = with_limit(settings, limit)
         saved = store.get_state(STATE)
         if saved is not None and state.demand.at_s <= demand_clock.NEVER_S:
-            carried, shadow_state = _clocks(msgspec.json.decode(saved, type=Kept), settings, shadow_state)
-            state = structs.replace(state, demand=carried.site)
+            found = msgspec.json.decode(saved, type=Kept)
+            carried, shadow_state = _clocks(found, settings, shadow_state)
+            state = structs.replace(state, demand=carried.site, trust=_used(state.trust, found))
     except (msgspec.DecodeError, ValueError) as error:
         notes.append(f"What was stored of the running interval cannot be read ({error}): it begins afresh.")
     latched = damaged or kept.get("estop") == b"true" or state.guard.estop
     sign = kept.get("meter_sign") == b"true" or state.meter.sign_fault
+    bays = [kept.get(welded_key(bay)) == b"true" for bay in settings.table.ids]
+    welded = np.array(bays, dtype=np.bool_) | state.trust.open.welded
+    state = structs.replace(state, trust=trust.with_welds(state.trust, welded))
+    if welded.any():
+        names = ", ".join(bay for bay, latched in zip(settings.table.ids, welded, strict=True) if latched)
+        notes.append(f"Out of use, because the contactor welded: {names}.")
     state = structs.replace(
         state, guard=structs.replace(state.guard, estop=latched), meter=structs.replace(state.meter, sign_fault=sign)
     )
     return Restored(settings, state, carried, shadow_state, tuple(notes))
+
+
+def _used(state: trust.TrustState, kept: Kept) -> trust.TrustState:
+    """What was used of the contactors' day; a fleet of another size begins afresh."""
+    size = state.connected.size
+    if len(kept.operations) != size or len(kept.turns) != size or not 0.0 < kept.day_left_s <= wear.DAY_S:
+        return state
+    used = structs.replace(
+        state.wear, operations=np.array(kept.operations, dtype=np.int64), turns=np.array(kept.turns, dtype=np.int64),
+        day_left_s=kept.day_left_s,
+    )  # fmt: skip
+    return structs.replace(state, wear=used)
 
 
 def with_limit(settings: control.Settings, limit: Limit) -> control.Settings:

@@ -83,8 +83,9 @@ class MemoryLink:
     def __init__(self, clock: Clock, faults: LinkFaults, luck: random.Random, queue_limit: int) -> None:
         self.blackhole = False
         """What this end sends vanishes without a word, its close too; the other direction is untouched."""
+        self.faults = faults
+        """What this end does to what it sends; may be changed at any moment."""
         self._clock = clock
-        self._faults = faults
         self._luck = luck
         self._queue_limit = queue_limit
         self._peer: MemoryLink = self
@@ -136,9 +137,9 @@ class MemoryLink:
         """Send one message at once; False while the other end has too many unread, or when the link is closed."""
         if self._end() is not None or not (self.blackhole or len(self._peer._inbox) < self._queue_limit):
             return False
-        if self.blackhole or self._luck.random() < self._faults.loss:
+        if self.blackhole or self._luck.random() < self.faults.loss:
             return True
-        copies = 2 if self._luck.random() < self._faults.duplicate else 1
+        copies = 2 if self._luck.random() < self.faults.duplicate else 1
         for _ in range(copies):
             self._peer._put(_Parcel(self._due_s(), bytes(data)))
         return True
@@ -210,9 +211,9 @@ class MemoryLink:
         self._peer._room.set()
 
     def _due_s(self) -> float:
-        delay_s = self._faults.latency_s
-        if self._faults.jitter_s:
-            delay_s += self._luck.uniform(0.0, self._faults.jitter_s)
+        delay_s = self.faults.latency_s
+        if self.faults.jitter_s:
+            delay_s += self._luck.uniform(0.0, self.faults.jitter_s)
         self._last_due_s = max(self._last_due_s, self._clock.monotonic() + delay_s)
         return self._last_due_s
 

@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, cast
@@ -23,6 +24,7 @@ from gridtide.run.credentials import CredentialError, Credentials
 from gridtide.run.doors import Door, SecurityProfile, TlsVersion
 from gridtide.run.login_guard import LoginGuard
 from gridtide.run.tls import StationTls, peer_certificate
+from gridtide.run.tls_door import Established, Handshake, HandshakeLog
 from gridtide.run.websocket import MAX_FRAME_BYTES, StationConnection, WebSocketLink
 from gridtide.wire.ocpp.actions import choose_subprotocol, identity_of
 
@@ -85,9 +87,11 @@ class OcppServer:
         clock: Clock | None = None,
         profile1_addresses: frozenset[str] = frozenset(),
         max_arriving: int = MAX_ARRIVING,
+        on_tls_failed: Callable[[str], None] = _log.warning,
     ) -> None:
         """`more`: further addresses beside `host` and `port`. `profile1_addresses`: hosts other than loopback on which plain ws
-        is meant. Raises CredentialError for plain ws elsewhere."""
+        is meant. `on_tls_failed` hears of failed TLS handshakes, a few of each address. Raises CredentialError for plain ws
+        elsewhere."""
         clock = clock or WallClock()
         self.guard = guard or LoginGuard(clock)
         self._credentials, self._on_link, self._on_refused = credentials, on_link, on_refused
@@ -102,6 +106,8 @@ class OcppServer:
         self._certified: dict[ServerConnection, int] = {}
         self._arriving: OrderedDict[ServerConnection, None] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
+        self._shaking: set[asyncio.Task[None]] = set()
+        self.handshakes = HandshakeLog(clock, on_tls_failed)
 
     @property
     def port(self) -> int:
@@ -134,6 +140,8 @@ class OcppServer:
         servers, self._servers = self._servers, []
         for server in servers:
             server.close()
+        for task in tuple(self._shaking):
+            task.cancel()
         for server in servers:
             await server.wait_closed()
 
@@ -165,15 +173,21 @@ class OcppServer:
         async def admit(connection: ServerConnection, request: Request) -> Response | None:
             return await self._admit(connection, request, listen)
 
+        def arrive(*args: Any, **kwargs: Any) -> ServerConnection:
+            shake = None if tls is None else partial(self._shake, tls)
+            return _Arriving(self._arriving, self._max_arriving, shake, *args, **kwargs)
+
         return await serve(
-            self._serve, listen.host, listen.port, ssl=tls, process_request=admit, subprotocols=OFFERED,
+            self._serve, listen.host, listen.port, process_request=admit, subprotocols=OFFERED,
             select_subprotocol=_select, compression=None, max_size=MAX_FRAME_BYTES, ping_interval=self._ping_s,
             ping_timeout=self._ping_s, close_timeout=2.0, max_queue=64, server_header=None, logger=_socket_log,
-            create_connection=cast("type[ServerConnection]", self._arrive), backlog=128,
+            create_connection=cast("type[ServerConnection]", arrive), backlog=128,
         )  # fmt: skip
 
-    def _arrive(self, *args: Any, **kwargs: Any) -> ServerConnection:
-        return _Arriving(self._arriving, self._max_arriving, *args, **kwargs)
+    def _shake(self, tls: ssl.SSLContext, transport: asyncio.Transport, established: Established) -> None:
+        task = Handshake(tls, established, self.handshakes).begin(transport)
+        self._shaking.add(task)
+        task.add_done_callback(self._shaking.discard)
 
     async def _admit(self, connection: ServerConnection, request: Request, listen: Listen) -> Response | None:
         """401 before any state; None lets the connection be upgraded."""
@@ -215,11 +229,33 @@ class OcppServer:
 class _Arriving(StationConnection):
     """A connection that is counted until its request has been read, so that silent ones cannot pile up."""
 
-    def __init__(self, arriving: "OrderedDict[ServerConnection, None]", most: int, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        arriving: "OrderedDict[ServerConnection, None]",
+        most: int,
+        shake: Callable[[asyncio.Transport, Established], None] | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """`shake` begins the TLS handshake on a transport; None: plain ws."""
         super().__init__(*args, **kwargs)
-        self._waiting, self._most = arriving, most
+        self._waiting, self._most, self._begin_tls = arriving, most, shake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Where there is TLS, the connection begins when that stands."""
+        if self._begin_tls is None:
+            self._join(transport)
+        else:
+            self._begin_tls(cast("asyncio.Transport", transport), self._established)
+
+    def _established(self, transport: asyncio.BaseTransport, early: bytes) -> None:
+        cast("asyncio.Transport", transport).set_protocol(self)
+        self._begin_tls = None  # what it holds is not needed any more
+        self._join(transport)
+        if early:
+            self.data_received(early)
+
+    def _join(self, transport: asyncio.BaseTransport) -> None:
         """Join those that arrive; the one that waits longest leaves when there are too many."""
         super().connection_made(transport)
         self._waiting[self] = None

@@ -15,32 +15,42 @@ import numpy as np
 import structlog
 from msgspec import structs
 
-from gridtide.control import demand_clock, needs, shadow
+from gridtide.control import demand_clock, needs, shadow, trust
 from gridtide.control import site as control
 from gridtide.control.dispatch import Override
+from gridtide.control.links import Bound, least_kw
 from gridtide.control.meter import acknowledge_sign
 from gridtide.control.shadow import Carried, ShadowState
 from gridtide.model.decision import Decision, MeterSample, Quality, Snapshot
 from gridtide.model.events import BY_CODE
+from gridtide.model.fleet import Floats
 from gridtide.run import memory
 from gridtide.run.clock import Clock, ScaledClock
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.service import Csms
 from gridtide.run.history import History
 from gridtide.run.memory import Limit
+from gridtide.run.operator_limit import OperatorDesk
+from gridtide.run.protection import RELAY, ProtectionDesk, grid_sample, look_forever
 from gridtide.run.security_pace import SecurityPace
 from gridtide.run.simloop import Trace
 from gridtide.run.store import Store, StoredEvent, StoreError, StoreRangeError
+from gridtide.run.unstored import Unstored
 from gridtide.run.watch import FleetWatch
 from gridtide.wire.modbus.reading import MeterReadError, MeterReading
 
 log = structlog.get_logger(__name__)
 LATENCY_BUDGET_S = 0.2
-LEVEL = frozenset({"max_capacity_reached", "latency_over_budget", "discharge_denied", "store_failed"})
+LEVEL = frozenset({"max_capacity_reached", "latency_over_budget", "discharge_denied", "store_failed", "grid_alarm"})
 """Events that may hold cycle after cycle: each is told at most once a minute and source."""
 LEVEL_EVERY_S = 60.0
+WATCH_S = 0.1
+"""Real seconds between two looks at the grid: a trip is seen within two of them."""
 OVERRUN_SHARE = 0.8
 """A scaled clock slows down when a cycle uses more of its period than this."""
+
+Watcher = Callable[[control.State, control.Settings, Snapshot, Decision, control.State], None]
+"""Given state before, settings, snapshot, decision and state after."""
 
 
 class Meter(Protocol):
@@ -84,7 +94,7 @@ class SiteService:
         self._reads: deque[bool] = deque(maxlen=60)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._estop_input = False
-        self._shed_kw: float | None = None
+        self._has_ended = False
         self._watch = FleetWatch(settings.table, settings.guard.silent_s)
         self._easy = 0
         self._tight: deque[bool] = deque(maxlen=20)
@@ -94,8 +104,27 @@ class SiteService:
         self._presses = 0
         self._noted: dict[tuple[str, str], float] = {}
         self._security = SecurityPace()
+        self.unstored = Unstored(store)
+        self.stalled: Callable[[], str | None] = lambda: None
+        """Asked before every decision: words on a stall of the loop that has just ended, once; the watchdog's."""
+        self.applied: Callable[[], None] = lambda: None
+        """Told after every decision that was sent; the watchdog's."""
+        self.watchers: list[Watcher] = []
+        """Told of every cycle once its setpoints are on their way; one that fails is told no more."""
+        self.listeners: list[Callable[[StoredEvent], None]] = []
+        """Told of every event."""
+        self.closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """Awaited before the store is flushed for the last time."""
         csms.tell(self.note)
         self._restore()
+        self.operator = OperatorDesk(settings.operator, store, clock, self.note)
+        self.protection = ProtectionDesk(settings, store, clock, self.note)
+        self.state = self.protection.restored(self.state)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nobody is asked to give power now."""
+        return self.decision is None or not bool((self.decision.setpoint_kw < 0.0).any())
 
     # --- life -------------------------------------------------------------------------------------------------------
     def _restore(self) -> None:
@@ -109,6 +138,9 @@ class SiteService:
             found.shadow_state,
         )
         self.note("restart", "site", " ".join(found.notes))
+        if damaged:
+            # It must outlive the next restart too, when the store is sound again.
+            self._owed["estop"] = "damaged store"
         if found.state.guard.estop:
             self.note("estop", "site", "Still latched from before the restart.")
 
@@ -132,13 +164,49 @@ class SiteService:
             log.exception("site_loop_failed")
             self.stop_all()
             raise
+        finally:
+            self._has_ended = True
+
+    async def watch_grid(self) -> None:
+        """Between two cycles, look at the grid; what cannot wait for the next cycle runs one at once. Never ends by itself."""
+        period_s = WATCH_S * max(1.0, self.wanted_speed)
+        await look_forever(self._look_at_grid, self.clock, period_s, self._offset_s)
+
+    async def _look_at_grid(self) -> None:
+        reading = await self._meter.read()
+        if isinstance(reading, MeterReadError) or self._has_ended or self.decision is None:
+            return
+        mono_s = self.clock.monotonic()
+        snapshot = Snapshot(
+            mono_s=mono_s, now_s=self.clock.wall(), meter=_meter_sample(reading), fleet=self.board.sample(mono_s),
+            estop=_is_stopped(reading), grid=grid_sample(reading),
+        )  # fmt: skip
+        self.state, must_act = control.watch(self.state, snapshot, self.settings)
+        if must_act:
+            self._decide(reading)
 
     def stop_all(self) -> None:
         """Every setpoint goes to zero now; when its lease ends, each station goes on at its own fallback limit."""
+        if self.decision is not None:
+            self._send(self.decision.setpoint_kw * 0.0)
+
+    def lessen(self, share: float) -> bool:
+        """Every discharge of the last decision goes down to `share` of it, 0..1, charging stays; False where none is going on."""
+        if self.decision is None or not bool((self.decision.setpoint_kw < 0.0).any()):
+            return False
+        power, table = self.decision.setpoint_kw, self.settings.table
+        less = np.trunc(power * min(max(share, 0.0), 1.0) * 1000.0) / 1000.0
+        less = np.where(table.step_kw > 0.0, np.trunc(less / np.maximum(table.step_kw, 1e-9)) * table.step_kw, less)
+        less = np.where(np.abs(less) >= table.least_kw, less, 0.0)
+        self._send(np.where(power < 0.0, less, power))
+        return True
+
+    def _send(self, setpoint_kw: Floats) -> None:
+        """Setpoints that no cycle decided, each nearer to zero than the last decision's."""
         if self.decision is None:
             return
         try:
-            self.csms.apply(structs.replace(self.decision, setpoint_kw=self.decision.setpoint_kw * 0.0))
+            self.csms.apply(structs.replace(self.decision, setpoint_kw=setpoint_kw))
         except Exception:
             # The leases end every discharge all the same; whoever stops must not be stopped by this.
             log.exception("stop_not_sent")
@@ -164,32 +232,67 @@ class SiteService:
     async def cycle(self) -> None:
         """Read, decide, send, record."""
         reading = await self._meter.read()
+        self._decide(reading)
+
+    def _decide(self, reading: MeterReading | MeterReadError) -> None:
+        if (stall := self.stalled()) is not None:
+            self._begin_again(stall)
+            return
         sample = self._sample(reading)
         mono_s, now_s = self.clock.monotonic(), self.clock.wall()
+        held = self.operator.look(mono_s)
         snapshot = Snapshot(
             mono_s=mono_s, now_s=now_s, meter=sample, fleet=self.board.sample(mono_s),
             period_start_s=self._period(now_s)[0], estop=self._estop_input,
-            meter_error_rate=self._reads.count(False) / max(len(self._reads), 20), load_shed_kw=self._shed_kw,
+            meter_error_rate=self._reads.count(False) / max(len(self._reads), 20),
+            load_shed_kw=least_kw(self.protection.shed_kw(mono_s), held.import_kw),
+            grid=None if isinstance(reading, MeterReadError) else grid_sample(reading),
         )  # fmt: skip
-        before = self.state
-        self.state, decision = control.step(before, snapshot, self.settings)
+        before, settings = self.state, self._settings_under(held)
+        self.state, decision = control.step(before, snapshot, settings)
         self.snapshot, self.decision = snapshot, decision
         self.csms.apply(decision)
+        self.applied()
         self.cycles += 1
         self._judge_latency(sample)
         self._record(before, snapshot, decision)
+        self._tell_watchers(before, settings, snapshot, decision)
+
+    def _tell_watchers(
+        self, before: control.State, settings: control.Settings, snapshot: Snapshot, decision: Decision
+    ) -> None:
+        """Records are no reason to stop: a watcher that fails is told of in the log and left out from then on."""
+        for watcher in tuple(self.watchers):
+            try:
+                watcher(before, settings, snapshot, decision, self.state)
+            except Exception:
+                log.exception("watcher_failed", watcher=repr(watcher))
+                self.watchers.remove(watcher)
+
+    def _begin_again(self, stall: str) -> None:
+        """The loop stood still: the first thing that leaves is zero, and the next cycle decides from there."""
+        self.stop_all()
+        guarded = self.state.guard
+        self.state = structs.replace(
+            self.state, guard=structs.replace(guarded, setpoint_kw=np.zeros_like(guarded.setpoint_kw))
+        )
+        self.note("loop_stalled", "site", stall)
+
+    def _settings_under(self, held: Bound) -> control.Settings:
+        """The settings, with less export where the operator asks for that."""
+        export_kw = self.settings.limits.export_kw
+        if held.export_kw is None or held.export_kw >= export_kw:
+            return self.settings
+        return structs.replace(self.settings, limits=structs.replace(self.settings.limits, export_kw=held.export_kw))
 
     def _sample(self, reading: MeterReading | MeterReadError) -> MeterSample | None:
         if isinstance(reading, MeterReadError):
             self._reads.append(False)
             return None
         self._reads.append(True)
-        self._estop_input = bool(reading.flag("estop"))
-        self._shed_kw = reading.values.get("load_shed_kw")
-        power = reading.power_kw
-        if power is None:
-            return MeterSample(reading.monotonic_s, math.nan, Quality.INVALID)
-        return MeterSample(reading.monotonic_s, power, Quality.GOOD, reading.values.get("import_kwh"))
+        self._estop_input = _is_stopped(reading)
+        self.protection.take(reading)
+        return _meter_sample(reading)
 
     def _judge_latency(self, sample: MeterSample | None) -> None:
         if sample is None:
@@ -238,13 +341,19 @@ class SiteService:
         self.history.add(snapshot.now_s, power, decision.uncontrolled_kw if power is not None else None, why)
         self.history.vehicles(snapshot.now_s, snapshot.fleet)
         self.history.close(decision.closed, self.settings.interval.length_s)
-        memory.save(self.store, self.carried, self.shadow, self.settings)
+        memory.save(self.store, self.carried, self.shadow, self.settings, self.state.trust.wear)
         for code in decision.events:
             self.note(code, "site", self._detail(code, decision))
         for code, row, text in self._watch.look(snapshot, before.guard.setpoint_kw):
             self.note(code, self.settings.table.ids[row], text)
+        for found in self.state.notes:
+            bay = self.settings.table.ids[found.row]
+            self.note(found.code, bay, found.text)
+            if found.code == "contactor_welded":
+                self._owed[memory.welded_key(bay)] = "meter"
         if "estop" in decision.events and self._estop_input:
             self._owed["estop"] = "estop input"
+        self.protection.look(decision.events)
         if "meter_sign" in decision.events:
             self._owed["meter_sign"] = "meter"
         self._end_overrides(snapshot)
@@ -271,6 +380,9 @@ class SiteService:
             return f"{decision.discharge_wanted_kw:.0f} kW are wanted of the vehicles."
         if code in ("failed_shave", "new_peak"):
             return f"The period's peak is now {self.state.demand.peak_kw:.0f} kW."
+        if code in ("grid_trip", "grid_alarm"):
+            reason = self.state.protection.permit.reason
+            return f"{reason[:1].upper()}{reason[1:]}."
         return ""
 
     # --- what people do ---------------------------------------------------------------------------------------------
@@ -300,7 +412,9 @@ class SiteService:
     async def clear_estop(self, actor: str) -> None:
         """Clear the emergency stop; raises ValueError while its input is active or when it was pressed meanwhile."""
         if self._estop_input:
-            raise ValueError("the emergency stop input is still active: release the button first")
+            raise ValueError(
+                "the emergency stop input is still active: release the button, or reset the wired protection, first"
+            )
         presses = self._presses
         await self.store.put_setting("estop", b"false", actor, self.clock.wall())
         if self._presses != presses or self._estop_input:
@@ -316,9 +430,22 @@ class SiteService:
         if found is not None and found.code == "meter_sign":
             await self.store.put_setting("meter_sign", b"false", actor, self.clock.wall())
             self.state = structs.replace(self.state, meter=acknowledge_sign(self.state.meter))
+        if found is not None and found.code == "contactor_welded":
+            await self.clear_weld(found.source, actor)
         if found is not None and found.code == "security":
             self._security.seen(found.source)
         return await self.store.mark_event_seen(event_id, actor, self.clock.wall())
+
+    async def clear_weld(self, bay: str, actor: str) -> None:
+        """A person had the contactor of `bay` replaced; ValueError while power still flows through it."""
+        row = self.settings.table.ids.index(bay)
+        contactors = self.state.trust.open
+        if math.isfinite(contactors.first_s[row]):
+            raise ValueError(f"power still flows at {bay} although its contactor should be open: switch it off first")
+        await self.store.put_setting(memory.welded_key(bay), b"false", actor, self.clock.wall())
+        self._owed.pop(memory.welded_key(bay), None)
+        welded = contactors.welded & (np.arange(contactors.welded.size) != row)
+        self.state = structs.replace(self.state, trust=trust.with_welds(self.state.trust, welded))
 
     async def override(self, row: int, mode: str, power_kw: float, minutes: float, actor: str) -> None:
         """Set one vehicle by hand for some minutes; `auto` ends it. Raises ValueError on a bad wish."""
@@ -356,7 +483,9 @@ class SiteService:
             severity=kind.severity,
             source=source,
         )
-        self._spawn(self.store.add_event(event))
+        self._spawn(self.unstored.put(event))
+        for listener in self.listeners:
+            listener(event)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.ensure_future(work)
@@ -371,5 +500,17 @@ class SiteService:
     async def close(self) -> None:
         """Stop discharge, let events reach the store."""
         self.stop_all()
+        await asyncio.gather(*(close() for close in self.closers), return_exceptions=True)
         await asyncio.gather(*tuple(self._tasks), return_exceptions=True)
         await self.store.flush()
+
+
+def _is_stopped(reading: MeterReading) -> bool:
+    """Whether the emergency stop is pressed or a wired protection has tripped: both latch until a person clears them."""
+    return bool(reading.flag("estop")) or bool(reading.flag(RELAY))
+
+
+def _meter_sample(reading: MeterReading) -> MeterSample:
+    if reading.power_kw is None:
+        return MeterSample(reading.monotonic_s, math.nan, Quality.INVALID)
+    return MeterSample(reading.monotonic_s, reading.power_kw, Quality.GOOD, reading.values.get("import_kwh"))

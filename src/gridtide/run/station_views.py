@@ -152,6 +152,13 @@ def transaction_row(head: TransactionHead) -> TransactionRow:
     )  # fmt: skip
 
 
+def transaction_rows(
+    store: Store, start_s: float, end_s: float, station: str | None, limit: int
+) -> tuple[TransactionRow, ...]:
+    """Transactions that began in [start_s, end_s), newest first. It may take long: not for the loop."""
+    return tuple(transaction_row(head) for head in store.transactions(start_s, end_s, station, limit))
+
+
 def transaction_detail(store: Store, station: str, transaction_id: str) -> TransactionDetail:
     """One transaction with its events (`sessions.events_of`); raises KeyError. It may take long: not for the loop."""
     head = store.transaction_head(station, transaction_id)

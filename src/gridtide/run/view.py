@@ -1,16 +1,18 @@
 """What people see of a running site: the page's view, built on demand from the service's latest cycle."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from gridtide.control import demand_clock, words
+from gridtide.control import demand_clock, trust, words
 from gridtide.market import tariff as money
 from gridtide.market.tariff import Tariff
+from gridtide.model.decision import Reason
+from gridtide.model.events import BY_CODE
 from gridtide.model.telemetry import EvseTelemetry, TelemetryFrame
 from gridtide.model.view import (
     DemandView,
@@ -30,9 +32,10 @@ from gridtide.model.view import (
     VehicleView,
 )
 from gridtide.run.clock import ScaledClock
+from gridtide.run.health import Health, Heartbeat
 from gridtide.run.sentences import NBSP, WORDS, sentence, subline
 from gridtide.run.site import SiteService
-from gridtide.run.store import AuditEntry, StoreError
+from gridtide.run.store import AuditEntry, StoredEvent, StoreError
 
 ORDER: dict[VehicleState, int] = {"waiting": 1, "charging": 1, "silent": 2, "giving": 3, "resting": 4, "empty": 5}
 """Rank on the page. Waiting and charging share one: vehicles that take turns must not swap rows."""
@@ -64,6 +67,7 @@ class Viewer:
         self._site, self._service, self._vehicle_name = site, service, vehicle_name
         self._zone = ZoneInfo(site.timezone)
         self._last_events: tuple[EventView, ...] = ()
+        self._heart = Heartbeat(service)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -132,6 +136,14 @@ class Viewer:
         """Clear the emergency stop; ValueError while its input is active."""
         await self._service.clear_estop(actor)
 
+    async def shed_load(self, limit_kw: float, minutes: float | None, actor: str) -> None:
+        """Limit the import, kW, whatever anybody wishes; ValueError on a bad limit."""
+        await self._service.protection.shed(limit_kw, minutes, actor)
+
+    async def end_load_shed(self, actor: str) -> bool:
+        """End it; False when there is none."""
+        return await self._service.protection.end_shed(actor)
+
     async def mark_seen(self, event_id: int, actor: str) -> bool:
         """Acknowledge an event; False when there is none."""
         return await self._service.mark_seen(event_id, actor)
@@ -143,8 +155,20 @@ class Viewer:
         await self._service.override(self._row(evse_id), mode, power_kw or 0.0, minutes, actor)
 
     def audit(self, limit: int) -> tuple[AuditEntry, ...]:
-        """Newest entries of the audit log."""
-        return self._service.store.audit(limit)
+        """Newest entries of the audit log, without those that link the blocks of the decision log."""
+        return self._service.store.acts(limit)
+
+    def health(self) -> Health:
+        """What the probes answer."""
+        return self._heart.look()
+
+    def demand(self) -> DemandView:
+        """The running interval."""
+        return self._demand(self._service.clock.wall())
+
+    def point(self) -> PowerPoint:
+        """The powers now."""
+        return self._point()
 
     def telemetry(self, series: str, start_s: float, end_s: float) -> list[tuple[float, float]]:
         """Stored telemetry of one series."""
@@ -227,7 +251,11 @@ class Viewer:
         failure = service.store.health().failure
         store: LinkState = "ok" if failure is None else "lost"
         told = "" if failure is None else "cannot write"
-        return (LinkView("Meter", meter, age), LinkView("Stations", stations, note), LinkView("Store", store, told))
+        ours = (LinkView("Meter", meter, age), LinkView("Stations", stations, note), LinkView("Store", store, told))
+        if service.operator.rule is None:
+            return ours
+        operator: LinkState = "lost" if service.operator.state.link.is_lost else "ok"
+        return (*ours, LinkView("Operator", operator, service.operator.note()))
 
     def _vehicles(self) -> tuple[VehicleView, ...]:
         service = self._service
@@ -248,6 +276,8 @@ class Viewer:
             raise ValueError("no cycle yet")
         fleet, need = snapshot.fleet, service.settings.need
         said = words.explain(row, snapshot, decision, service.state, service.settings, self._time)
+        if doubt := trust.words(service.state.trust, row):
+            said = _doubted(said, doubt, Reason(int(decision.reason[row])), bool(service.state.trust.open.welded[row]))
         soc, target = _known(float(fleet.soc[row])), _known(float(fleet.need_soc[row]))
         left_s, age_s = float(fleet.left_s[row]), float(fleet.age_s[row])
         connected, silent = bool(fleet.connected[row]), said.state == "silent"
@@ -345,11 +375,14 @@ class Viewer:
         try:
             rows = self._service.store.events(30)
         except StoreError:
-            return self._last_events
-        self._last_events = tuple(
-            EventView(e.id, e.at_s, e.title, e.text, e.code, e.severity, e.seen, e.count) for e in rows
-        )
-        return self._last_events
+            return (*self._unstored(), *self._last_events)
+        self._last_events = tuple(_shown(event, event.id) for event in rows)
+        return (*self._unstored(), *self._last_events)
+
+    def _unstored(self) -> Iterator[EventView]:
+        """What the store does not take is shown all the same; it has no id, so nobody can acknowledge it yet."""
+        for event in self._service.unstored.shown():
+            yield _shown(event, 0)
 
     def _local(self, at_s: float) -> datetime:
         return datetime.fromtimestamp(at_s, self._zone)
@@ -361,11 +394,29 @@ class Viewer:
         return f"{self._local(at_s):%A}"
 
     def _trouble(self) -> str:
-        """Why the meter cannot be trusted, in words; empty when it is silence, which has an age."""
+        """Why the site is fail-safe, in words; empty when it is the meter's silence, which has an age."""
+        permit = self._service.state.protection.permit
+        if not permit.in_service:
+            return f"grid protection, {permit.reason}; nothing charges either"
         return _TROUBLES.get(self._service.state.meter.had, "")
 
     def _until(self, mono_s: float) -> str:
         return self._time(self._service.clock.wall() + mono_s - self._service.clock.monotonic())
+
+
+def _shown(event: StoredEvent, row_id: int) -> EventView:
+    kind = BY_CODE.get(event.code)
+    return EventView(
+        row_id, event.at_s, event.title, event.text, event.code, event.severity, event.seen, event.count,
+        cause="" if kind is None else kind.cause, cure="" if kind is None else kind.cure,
+    )  # fmt: skip
+
+
+def _doubted(said: words.Said, doubt: str, reason: Reason, is_welded: bool) -> words.Said:
+    """What speaks against a row leads where nothing weightier does; else it is part of the whole story."""
+    if reason in trust.QUIET or (is_welded and reason is not Reason.ESTOP):
+        return structs.replace(said, reason=doubt, detail=said.detail.replace(said.reason, doubt, 1))
+    return structs.replace(said, detail=f"{said.detail} {doubt}")
 
 
 def _known(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """One OCPP link over a WebSocket, bytes in and bytes out, from either end; and dialling as a station. Only this file and
 `ocpp_server` know the WebSocket library."""
 
+import asyncio
 import logging
 import ssl
 import struct
@@ -258,6 +259,25 @@ class WebSocketLink:
         """Cut the connection without a word."""
         self._closed = True
         self._socket.transport.abort()
+
+    def keep_alive(self, every_s: float, answer_s: float, close_s: float) -> None:
+        """Ask for a sign of life every `every_s` from now on; without an answer within `answer_s` the link ends, `close_s` later at
+        most. The same times again change nothing."""
+        socket = self._socket
+        wanted = (every_s, answer_s, close_s)
+        if (socket.ping_interval, socket.ping_timeout, socket.close_timeout) == wanted:
+            return
+        if socket.protocol.state is not State.OPEN:
+            return
+        socket.ping_interval, socket.ping_timeout, socket.close_timeout = wanted
+        if socket.keepalive_task is not None:
+            socket.keepalive_task.cancel()
+        socket.start_keepalive()
+
+    @property
+    def transport(self) -> asyncio.BaseTransport:
+        """What the bytes go over."""
+        return self._socket.transport
 
     def _ended(self, error: ConnectionClosed) -> LinkClosed:
         self._closed = True

@@ -5,7 +5,7 @@ energy does not depend on the step's length.
 """
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gridtide.model.fleet import Bools, Floats
 from gridtide.model.thermal import DERATE_FROM_C, DERATE_TO_ZERO_C
@@ -53,6 +53,8 @@ class EvseState(Struct, frozen=True, eq=False):
     """Contactor closings."""
     starts: Floats
     """Changes from not giving to giving."""
+    welded: Bools
+    """Told to open, but the contactor has welded: what flowed goes on, whatever is asked."""
 
 
 class Columns(Struct, frozen=True, eq=False):
@@ -76,19 +78,31 @@ def columns(models: list[EvseModel], efficiency: Floats) -> Columns:
 def fresh(size: int, ambient_c: float) -> EvseState:
     """Nothing flows, everything cool."""
     zero = np.zeros(size)
-    return EvseState(zero, zero, zero, zero, np.full(size, ambient_c), zero > 1.0, zero, zero)
+    return EvseState(zero, zero, zero, zero, np.full(size, ambient_c), zero > 1.0, zero, zero, zero > 1.0)
 
 
 def command(state: EvseState, setpoint_kw: Floats, models: Columns) -> EvseState:
     """A setpoint arrives: it takes effect after the dead time; a newer one replaces it without starting the wait anew."""
+    setpoint_kw = np.where(state.welded, state.pending_kw, setpoint_kw)
     new = setpoint_kw != state.pending_kw
     if not new.any():
         return state
     waiting = state.wait_s > 0.0
     wait = np.where(new & ~waiting, models.dead_s, state.wait_s)
-    return EvseState(
-        state.power_kw, state.target_kw, setpoint_kw, wait, state.heat_c, state.cooling, state.closings, state.starts
-    )
+    return structs.replace(state, pending_kw=setpoint_kw, wait_s=wait)
+
+
+def open_contactors(state: EvseState, is_open: Bools, welds: Bools) -> EvseState:
+    """Contactors that are told to be open, (n,): no power at once, except where the contacts weld (`welds`) under power."""
+    welded = is_open & welds & (state.power_kw != 0.0)
+    if not is_open.any() and not state.welded.any():
+        return state
+    power = np.where(is_open & ~welded, 0.0, state.power_kw)
+    return structs.replace(
+        state, power_kw=power, welded=welded,
+        target_kw=np.where(is_open, power, state.target_kw), pending_kw=np.where(is_open, power, state.pending_kw),
+        wait_s=np.where(is_open, 0.0, state.wait_s),
+    )  # fmt: skip
 
 
 class StepResult(Struct, frozen=True, eq=False):
@@ -118,7 +132,7 @@ def step(state: EvseState, batteries: Batteries, models: Columns, ambient_c: flo
     flowing, was = power != 0.0, state.power_kw != 0.0
     after = EvseState(
         power, target, state.pending_kw, wait, heat, cooling,
-        state.closings + (flowing & ~was), state.starts + ((power < 0.0) & ~(state.power_kw < 0.0)),
+        state.closings + (flowing & ~was), state.starts + ((power < 0.0) & ~(state.power_kw < 0.0)), state.welded,
     )  # fmt: skip
     return StepResult(after, energy, ac_in + standby, ac_out, loss, standby)
 

@@ -7,10 +7,11 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from gridtide.model.fleet import EvseTable, FleetSample, Floats, Ints
-from gridtide.twin import evse
+from gridtide.twin import evse, grid
 from gridtide.twin.arrivals import KNEE_SOC, Arrival
 from gridtide.twin.battery import Batteries
 from gridtide.twin.building import Building
+from gridtide.twin.grid import Grid, Stage
 
 
 class StationaryBattery(Struct, frozen=True):
@@ -34,6 +35,7 @@ class World(Struct, frozen=True, eq=False, kw_only=True):
     departures: tuple[int, ...] = ()
     """Indices into `arrivals` in order of departure."""
     ambient_c: float = 25.0
+    grid: Grid = Grid()
 
 
 class Ledger(Struct, frozen=True):
@@ -68,6 +70,8 @@ class Plant(Struct, frozen=True, eq=False):
     next_arrival: int = 0
     next_departure: int = 0
     ledger: Ledger = Ledger()
+    stage: Stage = Stage()
+    """The wired part of the EVSE stages: open, nothing flows whatever is asked."""
 
 
 class Left(Struct, frozen=True):
@@ -127,7 +131,9 @@ def start(here: World, at_s: float, storage: tuple[StationaryBattery, ...] = ())
 
 
 def command(here: World, plant: Plant, setpoint_kw: Floats) -> Plant:
-    """Setpoints reach the chargers."""
+    """Setpoints reach the chargers; an open stage takes none."""
+    if plant.stage.is_open:
+        return plant
     return structs.replace(plant, evse=evse.command(plant.evse, setpoint_kw, here.models))
 
 
@@ -142,6 +148,7 @@ def advance(here: World, plant: Plant, until_s: float) -> tuple[Plant, Sample]:
         if stop_s > plant.at_s:
             plant, net_kwh = _span(here, plant, stop_s)
             moved = moved + net_kwh
+        plant = _wired(here, plant)
         plant, gone, came = _events(here, plant)
         left += gone
         arrived += came
@@ -156,7 +163,22 @@ def _next_event_s(here: World, plant: Plant) -> float:
     leaving = np.inf
     if plant.next_departure < len(here.departures):
         leaving = here.arrivals[here.departures[plant.next_departure]].departs_s
-    return float(min(arrival, leaving))
+    wired = min(here.grid.next_change_s(plant.at_s), grid.deadline_s(plant.stage, here.grid))
+    return float(min(arrival, leaving, wired if wired > plant.at_s else np.inf))
+
+
+def _wired(here: World, plant: Plant) -> Plant:
+    """What is wired against an island acts by itself; its contactor opening means zero power at once."""
+    stage = grid.wired(plant.stage, here.grid, plant.at_s)
+    plant = structs.replace(plant, stage=stage)
+    return _cut_off(plant) if stage.is_open else plant
+
+
+def _cut_off(plant: Plant) -> Plant:
+    zero = np.zeros_like(plant.evse.power_kw)
+    return structs.replace(
+        plant, evse=structs.replace(plant.evse, power_kw=zero, target_kw=zero, pending_kw=zero, wait_s=zero)
+    )
 
 
 def _span(here: World, plant: Plant, until_s: float) -> tuple[Plant, Floats]:
@@ -167,6 +189,8 @@ def _span(here: World, plant: Plant, until_s: float) -> tuple[Plant, Floats]:
     building = here.building.mean_kw(plant.at_s, until_s)
     if here.pv is not None:
         building -= here.pv.mean_kw(plant.at_s, until_s)
+    if here.grid.truth(plant.at_s).is_dead:
+        building = 0.0  # dark: no load, and PV has nothing to follow
     building_kwh = building * dt_s / 3600.0
     stored = float((done.energy_kwh - plant.batteries.energy_kwh).sum())
     ac_in, ac_out = float(done.ac_in_kwh.sum()), float(done.ac_out_kwh.sum())
@@ -197,7 +221,7 @@ def _events(here: World, plant: Plant) -> tuple[Plant, list[Left], list[int]]:
         row = here.arrivals[index].row
         if plant.occupant[row] == index:
             left.append(Left(index, float(plant.batteries.soc[row]), float(plant.taken_kwh[row])))
-            plant = _unplug(plant, row)
+            plant = unplug(plant, row)
     while plant.next_arrival < len(here.arrivals) and here.arrivals[plant.next_arrival].arrived_s <= now:
         index = plant.next_arrival
         item = here.arrivals[index]
@@ -233,8 +257,8 @@ def _plug(here: World, plant: Plant, row: int, capacity_kwh: float, soc: float, 
     )
 
 
-def _unplug(plant: Plant, row: int) -> Plant:
-    """The contactor opens: power is zero at once."""
+def unplug(plant: Plant, row: int) -> Plant:
+    """Nobody stands at `row` any more: the contactor opens, power is zero at once."""
     old, charger = plant.batteries, plant.evse
     batteries = structs.replace(
         old, capacity_kwh=_with(old.capacity_kwh, row, 0.0), energy_kwh=_with(old.energy_kwh, row, 0.0)
@@ -291,4 +315,5 @@ def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
         charge_limit_kw=here.table.charge_kw,
         discharge_limit_kw=here.table.discharge_kw,
         temperature_c=np.round(plant.evse.heat_c, 1),
+        register_kwh=np.where(plugged, np.round(plant.taken_kwh, 3), np.nan),
     )

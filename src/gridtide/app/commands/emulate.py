@@ -43,6 +43,7 @@ async def _meter(
     from gridtide.app.data import load_profile, series
     from gridtide.run.assembly import SITE_METER
     from gridtide.run.clock import WallClock
+    from gridtide.run.emulator.meter import grid_values
     from gridtide.run.modbus import ModbusMeterServer
     from gridtide.twin.building import textured
     from gridtide.wire.modbus.presets import PRESETS
@@ -58,7 +59,8 @@ async def _meter(
     def registers() -> dict[str, float]:
         at_s = begin_s + (clock.monotonic() - began_s) % 86_399.0
         energy_kwh = building.mean_kw(begin_s, at_s + 0.5) * (at_s + 0.5 - begin_s) / 3600.0
-        return {"power_kw": round(building.mean_kw(at_s, at_s + 0.5), 3), "import_kwh": energy_kwh}
+        power_kw = round(building.mean_kw(at_s, at_s + 0.5), 3)
+        return {"power_kw": power_kw, "import_kwh": energy_kwh, **grid_values(50.0, 230.0)}
 
     device = SITE_METER if preset == SITE_METER.name else PRESETS[preset](1)
     server = ModbusMeterServer(device, registers, host=host, port=port)

@@ -117,6 +117,25 @@ def remove(id_token: IdToken, type_: Type = "ISO14443", url: Url = SITE_URL, tok
 
 
 @tokens.command()
+def refused(as_json: AsJson = False, url: Url = SITE_URL, token_file: TokenFile = None) -> None:
+    """Cards that may not charge and were presented, the latest first; register one with `gridtide tokens add`."""
+    from gridtide.app.client import SiteClient
+    from gridtide.app.commands.told import told
+    from gridtide.run.csms.refused_tokens import RefusedToken
+
+    with told():
+        found = SiteClient(url, token_file).ask(tuple[RefusedToken, ...], "GET", "/tokens/refused")
+    if as_json:
+        show_json(found)
+    elif not found:
+        typer.echo("No card was refused.")
+    else:
+        lines = [(one.id_token, one.type, one.status, one.station, one.count, instant(one.last_s)) for one in found]
+        show_table(("Token", "Type", "Why", "Station", "Tries", "Last"), lines)
+        typer.echo("To let one charge: gridtide tokens add TOKEN --type TYPE")
+
+
+@tokens.command()
 def link(
     id_token: IdToken,
     type_: Annotated[str | None, typer.Option("--type", help="Its type, if there are several.")] = None,

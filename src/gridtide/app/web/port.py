@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from gridtide.model.telemetry import TelemetryFrame
 from gridtide.model.view import PowerView, SiteView, VehicleView
+from gridtide.run.health import Health
 from gridtide.run.store.rows import AuditEntry
 
 OverrideMode = Literal["auto", "charge", "hold", "power"]
@@ -20,6 +21,9 @@ class SitePort(Protocol):
     def view(self) -> SiteView:
         """The page as of the latest cycle; state `waiting` before the first."""
 
+    def health(self) -> Health:
+        """Whether the control loop turns and the site is steered, and why not."""
+
     def power(self, window: Window) -> PowerView:
         """History behind the power chart."""
 
@@ -34,6 +38,12 @@ class SitePort(Protocol):
 
     async def clear_estop(self, actor: str) -> None:
         """Clear the emergency stop; ValueError while its input is active."""
+
+    async def shed_load(self, limit_kw: float, minutes: float | None, actor: str) -> None:
+        """Limit the import, kW, for some minutes or until it is ended: above every wish, below no hard limit."""
+
+    async def end_load_shed(self, actor: str) -> bool:
+        """End such a limit; False when there is none."""
 
     async def mark_seen(self, event_id: int, actor: str) -> bool:
         """Mark an event as seen; False if it was seen before, KeyError if there is none."""

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from gridtide.app.web.desk import ADMIN, OPERATOR, Actor, Desk, Done, Given, Named, given, wishes
 from gridtide.app.web.station_port import StationPort
+from gridtide.run.csms.refused_tokens import RefusedToken
 from gridtide.run.csms.registry import TokenEntry
 from gridtide.run.csms.views import TransactionDetail, TransactionRow
 from gridtide.run.store.rows import EARLIEST_S, LATEST_S
@@ -48,6 +49,12 @@ class Changed(Struct, frozen=True):
 async def tokens(desk: Desk) -> tuple[TokenEntry, ...]:
     """Registered idTokens with status, group, expiry and driver's defaults."""
     return desk.tokens()
+
+
+@get("/tokens/refused", opt=OPERATOR)
+async def refused_tokens(desk: Desk) -> tuple[RefusedToken, ...]:
+    """Cards that may not charge and were presented, the latest first; kept until the program ends, 200 of them."""
+    return desk.refused_tokens()
 
 
 @post("/tokens", status_code=HTTP_200_OK, opt=ADMIN)
@@ -104,7 +111,7 @@ async def transactions(
     """Transactions that began in [start_s, end_s), newest first; the last month if they are not given."""
     start, end = _span(desk, start_s, end_s)
     with wishes():
-        return desk.transactions(start, end, station, limit)
+        return await desk.transactions(start, end, station, limit)
 
 
 @get("/transaction", opt=OPERATOR)
@@ -147,4 +154,7 @@ def _span(desk: StationPort, start_s: float | None, end_s: float | None) -> tupl
     return start_s, end_s
 
 
-RECORDS = (tokens, put_token, remove_token, erase_token, link_token, forget, transactions, transaction, sessions)
+RECORDS = (
+    *(tokens, refused_tokens, put_token, remove_token, erase_token, link_token, forget),
+    *(transactions, transaction, sessions),
+)

@@ -8,8 +8,9 @@ from litestar import Request, Router, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.exceptions import ClientException, ServiceUnavailableException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter, SkipValidation
-from litestar.response import Stream
+from litestar.response import Response, Stream
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
@@ -44,10 +45,23 @@ class OverrideWish(Struct, frozen=True, forbid_unknown_fields=True):
     minutes: Annotated[float, Meta(gt=0.0, le=1440.0)] = 60.0
 
 
-class Probe(Struct, frozen=True):
+class ShedWish(Struct, frozen=True, forbid_unknown_fields=True):
+    """Load to be shed: the site's import is held at `limit_kw`, for some minutes or until it is ended."""
+
+    limit_kw: Annotated[float, Meta(ge=0.0, le=100_000.0)]
+    minutes: Annotated[float, Meta(gt=0.0, le=10_080.0)] | None = None
+
+
+class Probe(Struct, frozen=True, omit_defaults=True):
     """Answer to a health probe."""
 
     status: str
+    reasons: tuple[str, ...] = ()
+    """Why the site is not steered, in words."""
+    estop: bool = False
+    """The emergency stop is pressed: no fault, but nobody charges."""
+    beat_age_s: float | None = None
+    """Seconds since the last control cycle, where that is too long."""
 
 
 class AuditLine(Struct, frozen=True):
@@ -161,6 +175,21 @@ async def clear_estop(port: Site, actor: Actor) -> Done:
     return Done()
 
 
+@post("/load-shed", status_code=HTTP_200_OK)
+async def shed_load(port: Site, actor: Actor, data: JSONBody[ShedWish]) -> Done:
+    """Shed load: charging is cut to what the limit leaves, whatever anybody wishes; kept over restarts, its source logged."""
+    with wishes():
+        await port.shed_load(data.limit_kw, data.minutes, actor)
+    return Done()
+
+
+@post("/load-shed/clear", status_code=HTTP_200_OK)
+async def end_load_shed(port: Site, actor: Actor) -> Done:
+    """End a load shedding that was asked for here; a wired input holds on."""
+    with wishes():
+        return Done(await port.end_load_shed(actor))
+
+
 @post("/events/{event_id:int}/seen", status_code=HTTP_200_OK)
 async def mark_seen(port: Site, actor: Actor, event_id: Annotated[int, PathParameter(ge=0, le=INT64_MAX)]) -> Done:
     """Mark an event as seen."""
@@ -192,20 +221,25 @@ async def _override(port: SitePort, evse_id: str, wish: OverrideWish, actor: str
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------
-@get("/healthz")
-async def healthz() -> Probe:
-    """The program answers."""
-    return Probe("ok")
+@get("/healthz", responses={503: ResponseSpec(Probe, description="The control loop stands still")})
+async def healthz(port: Site) -> Response[Probe]:
+    """The control loop turns; 503 when its last cycle is 10 s ago: then a supervisor should start the program again."""
+    health = port.health()
+    if health.alive:
+        return Response(Probe("ok"))
+    return Response(Probe("stalled", beat_age_s=health.beat_age_s), status_code=503)
 
 
-@get("/readyz")
-async def readyz(port: Site) -> Probe:
-    """The site loop has read its meter at least once; 503 before."""
-    if port.view().state == "waiting":
-        raise ServiceUnavailableException("No meter sample yet.")
-    return Probe("ready")
+@get("/readyz", responses={503: ResponseSpec(Probe, description="The site is not steered; the reasons say why")})
+async def readyz(port: Site) -> Response[Probe]:
+    """The site is steered: meter believed, store writing, loop in time; 503 with the reasons if not. A pressed emergency stop is
+    told and is no fault."""
+    health = port.health()
+    if health.ready:
+        return Response(Probe("ready", estop=health.estop))
+    return Response(Probe("not ready", health.reasons, health.estop), status_code=503)
 
 
 _READS = (view, stream, power, explain, explain_of_station, audit, telemetry)
-_ACTS = (peak, estop, clear_estop, mark_seen, override, override_of_station)
+_ACTS = (peak, estop, clear_estop, shed_load, end_load_shed, mark_seen, override, override_of_station)
 API = Router("/api/v1", route_handlers=[*_READS, *_ACTS])

@@ -7,6 +7,7 @@ from gridtide.run.csms.charge_profiles import ChargeProfile, ProfileStatus
 from gridtide.run.csms.discharge_test import TestReport
 from gridtide.run.csms.driver_links import DriverView, DriverWish
 from gridtide.run.csms.operate import CallOutcome
+from gridtide.run.csms.refused_tokens import RefusedToken
 from gridtide.run.csms.registry import StationEntry, StationMode, TokenEntry
 from gridtide.run.csms.views import (
     Cleared,
@@ -118,13 +119,18 @@ class StationPort(DriverPort, Protocol):
     async def remove_token(self, id_token: str, type_: str, actor: str) -> None:
         """Remove a token and its links."""
 
+    def refused_tokens(self) -> tuple[RefusedToken, ...]:
+        """Cards that were refused, the latest first."""
+
     async def erase_token(self, id_token: str, actor: str) -> int:
         """Forget a person; how many stored events changed."""
 
     async def forget(self, before_s: float, actor: str) -> int:
         """Delete ended transactions older than `before_s`; how many went."""
 
-    def transactions(self, start_s: float, end_s: float, station: str | None, limit: int) -> tuple[TransactionRow, ...]:
+    async def transactions(
+        self, start_s: float, end_s: float, station: str | None, limit: int
+    ) -> tuple[TransactionRow, ...]:
         """Transactions that began in [start_s, end_s), newest first."""
 
     async def transaction(self, station: str, transaction_id: str) -> TransactionDetail:

@@ -1,6 +1,6 @@
 """The device model of every station: what NotifyReport, GetVariables and SetVariables tell of its variables (block B)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ from gridtide.run.csms.keeping import as_json, without_none
 from gridtide.run.csms.parts import PartBook
 from gridtide.run.csms.station import Station
 from gridtide.run.store.rows import StationRecord
-from gridtide.wire.ocpp.checks import Mutability, VariableKey
+from gridtide.wire.ocpp.checks import KNOWN_MUTABILITY, Mutability, VariableKey
 from gridtide.wire.ocpp.events import CallReceived
 from gridtide.wire.ocpp.profile_rules import ProfileLimits
 from gridtide.wire.ocpp.structs import WireStruct
@@ -88,6 +88,8 @@ class DeviceModel:
             key = variable_key(component, variable)
             before = rows.get(key) or known.get(key)
             record: dict[str, Any] = msgspec.json.decode(before) if before else {"attributes": []}
+            if _hides(record["attributes"], str(kind or "Actual")):
+                continue
             _put_value(record["attributes"], str(kind or "Actual"), value)
             rows[key] = as_json(record)
         if rows:
@@ -146,6 +148,16 @@ def _record(item: Any) -> dict[str, Any]:
         for attribute in item.variableAttribute
     ]
     return without_none({"attributes": attributes, "characteristics": item.variableCharacteristics})
+
+
+def is_write_only(key: VariableKey, told: Mapping[VariableKey, Mutability]) -> bool:
+    """Whether nobody may read a variable: as the station reported (`rules_told`), else as the standard says."""
+    return (told.get(key) or KNOWN_MUTABILITY.get(key)) == "WriteOnly"
+
+
+def _hides(attributes: list[dict[str, Any]], kind: str) -> bool:
+    """Whether the attribute of this kind is known to be write-only: then its value is a secret."""
+    return any(item["type"] == kind and item.get("mutability") == "WriteOnly" for item in attributes)
 
 
 def _put_value(attributes: list[dict[str, Any]], kind: str, value: str) -> None:

@@ -28,6 +28,8 @@ class EvidenceBoard:
         self.taken_kwh = np.zeros(size)
         self.register_kwh = np.full(size, np.nan)
         """Import register at the first value of this stay."""
+        self.net_kwh = np.full(size, np.nan)
+        """Import less export register; nan where one of them is not told."""
         self.departs_s = np.full(size, np.inf)
         """Monotonic instant."""
         self.charge_limit_kw = table.charge_kw.copy()
@@ -44,7 +46,7 @@ class EvidenceBoard:
         self.power_kw[row] = 0.0
         for column in (
             *(self.soc, self.capacity_kwh, self.need_soc, self.minimum_soc, self.asked_kwh, self.temperature_c),
-            *(self.voltage_v, self.current_a, self.frequency_hz),
+            *(self.voltage_v, self.current_a, self.frequency_hz, self.net_kwh),
         ):
             column[row] = np.nan
         self.taken_kwh[row] = 0.0
@@ -62,6 +64,11 @@ class EvidenceBoard:
             return True
         self.taken_kwh[row] = max(0.0, register_kwh - first_kwh)
         return False
+
+    def take_net(self, row: int, import_kwh: float, export_kwh: float | None) -> None:
+        """Both registers; without the export register only where nothing is ever given."""
+        if export_kwh is not None or not self._table.discharge_kw[row] > 0.0:
+            self.net_kwh[row] = import_kwh - (export_kwh or 0.0)
 
     def sample(self, now_s: float) -> FleetSample:
         """Freeze the columns at monotonic `now_s`; a copy, so later messages do not change a cycle under way."""
@@ -81,4 +88,5 @@ class EvidenceBoard:
             charge_limit_kw=self.charge_limit_kw.copy(),
             discharge_limit_kw=self.discharge_limit_kw.copy(),
             temperature_c=self.temperature_c.copy(),
+            register_kwh=self.net_kwh.copy(),
         )

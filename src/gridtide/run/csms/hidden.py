@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 HIDDEN: Final = "(hidden)"
+QUOTED_CHARS: Final = 4
+"""Shorter secrets are not looked for within texts: they would stand in many by chance."""
 _PARTS: Final = ("password", "passphrase", "secret", "privatekey")
 _NAMES: Final = frozenset({"vpnkey", "simpin"})
 """NetworkConfiguration and APNType."""
@@ -28,6 +30,39 @@ def without_secrets(value: Any, inside: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [without_secrets(item, inside) for item in value]
     return _IN_ADDRESS.sub(rf"\1:{HIDDEN}@", value) if isinstance(value, str) else value
+
+
+def secrets_of(value: Any) -> frozenset[str]:
+    """The texts that `without_secrets` takes out of these JSON values."""
+    found: set[str] = set()
+
+    def look(shown: Any, real: Any) -> None:
+        if shown == HIDDEN:
+            found.update([str(real)] if isinstance(real, (str, int, float)) else [])
+        elif isinstance(shown, Mapping):
+            for key, item in shown.items():
+                look(item, real[key])
+        elif isinstance(shown, list):
+            for one, other in zip(shown, real, strict=True):
+                look(one, other)
+
+    look(without_secrets(value), value)
+    return frozenset(found)
+
+
+def without_texts(value: Any, secrets: frozenset[str]) -> Any:
+    """JSON values in which the texts of secrets are replaced wherever they stand: a peer may quote what it was sent."""
+    if isinstance(value, Mapping):
+        return {key: without_texts(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_texts(item, secrets) for item in value]
+    if not isinstance(value, str) or value == HIDDEN:
+        return value
+    if value in secrets:
+        return HIDDEN
+    for secret in sorted((one for one in secrets if len(one) >= QUOTED_CHARS), key=len, reverse=True):
+        value = value.replace(secret, HIDDEN)
+    return value
 
 
 def _field(key: Any, item: Any, inside: str, owns: bool) -> Any:

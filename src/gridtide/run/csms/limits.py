@@ -2,11 +2,14 @@
 
 from typing import Any, Final
 
+import msgspec
+
 from gridtide.run.csms.desk import Act, Desk, reply
 from gridtide.run.csms.effects import Effects
 from gridtide.run.csms.keeping import as_json, check_transaction, knows_evse, tell
 from gridtide.run.csms.parts import PartBook
 from gridtide.run.csms.station import Station
+from gridtide.run.store import Store
 from gridtide.wire.ocpp.events import CallReceived
 from gridtide.wire.ocpp.structs import WireStruct
 
@@ -19,6 +22,8 @@ LIMIT, EV_SCHEDULE, PROFILE, PRIORITY, ENERGY_TRANSFER = (
 )
 """Kinds: limits by `<evse>/<source>` (EVSE 0: the station), vehicles' schedules by EVSE, profiles by `<source>/<evse>/<id>`,
 priority by transaction (records of the running, journal of all), the journal of allowed energy transfers."""
+SIGNAL_CURVE: Final = "signal_curve"
+"""Kind: the one record `newest`, the signals of the v2xSignalWattCurve that the station took last."""
 SCHEDULE_BYTES: Final = 65_536
 MAX_LIMITS: Final = 100
 """Limits one station may tell of at a time."""
@@ -42,6 +47,8 @@ class Limits:
             "GetChargingProfiles": self._answered,
             "NotifyAllowedEnergyTransfer": self._transfer,
             "AFRRSignal": self._signal,
+            "SetChargingProfile": self._profile_set,
+            "ClearChargingProfile": self._profile_cleared,
         }
 
     # --- limits -----------------------------------------------------------------------------------------------------
@@ -93,6 +100,25 @@ class Limits:
         if answer.status != "Accepted":
             await self._book.cancel(station, "ReportChargingProfiles", request.requestId)
 
+    async def _profile_set(self, station: Station, request: Any, answer: Any) -> None:
+        """Keep the signals of the curve that a profile brings (Q07); the profile that held the known one may have lost it."""
+        if answer.status != "Accepted":
+            return
+        store, name, profile = self._desk.store, station.provision.identity, request.chargingProfile
+        signals = sorted(_signals(profile))
+        if signals:
+            rows = {"newest": as_json({"profile": profile.id, "signals": signals})}
+            await store.put_records(name, SIGNAL_CURVE, rows, self._desk.clock.wall())
+        elif _curve(store, name).get("profile") == profile.id:
+            await store.remove_records(name, SIGNAL_CURVE)
+
+    async def _profile_cleared(self, station: Station, request: Any, answer: Any) -> None:
+        """What is in force after profiles were cleared by criteria is not known any more."""
+        store, name = self._desk.store, station.provision.identity
+        known = _curve(store, name).get("profile")
+        if answer.status == "Accepted" and known is not None and request.chargingProfileId in (None, known):
+            await store.remove_records(name, SIGNAL_CURVE)
+
     # --- transactions -----------------------------------------------------------------------------------------------
     async def _priority(self, station: Station, message: Any, _call: CallReceived) -> WireStruct:
         check_transaction(self._desk, station, message.transactionId)
@@ -117,3 +143,21 @@ class Limits:
         entry = {"signal": request.signal, "at": request.timestamp, "status": answer.status}
         name, now_s = station.provision.identity, self._desk.clock.wall()
         await self._desk.store.add_journal(name, "afrr", now_s, as_json(entry))
+
+
+def signal_curve(store: Store, identity: str) -> tuple[int, ...] | None:
+    """Signals of the v2xSignalWattCurve that a station took last; None: not known."""
+    signals = _curve(store, identity).get("signals")
+    return None if signals is None else tuple(signals)
+
+
+def _curve(store: Store, identity: str) -> dict[str, Any]:
+    found = store.records(identity, SIGNAL_CURVE)
+    known: dict[str, Any] = msgspec.json.decode(found[0].value_json) if found else {}
+    return known
+
+
+def _signals(profile: Any) -> set[int]:
+    """Of all periods of a profile; 2.0.1 has none."""
+    periods = [period for schedule in profile.chargingSchedule for period in schedule.chargingSchedulePeriod]
+    return {point.signal for period in periods for point in getattr(period, "v2xSignalWattCurve", None) or ()}

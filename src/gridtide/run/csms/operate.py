@@ -15,8 +15,9 @@ from msgspec import Struct
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Conversation
 from gridtide.run.csms.call_rules import steering
-from gridtide.run.csms.device_model import VARIABLE, rules_told
-from gridtide.run.csms.hidden import without_secrets
+from gridtide.run.csms.device_model import VARIABLE, is_write_only, rules_told
+from gridtide.run.csms.hidden import secrets_of, without_secrets, without_texts
+from gridtide.run.csms.limits import signal_curve
 from gridtide.run.csms.reports import Reports
 from gridtide.run.csms.station import Station
 from gridtide.run.csms.turns import TooManyWait, Turns
@@ -115,9 +116,9 @@ class Operator:
         timeout_s: float | None,
     ) -> CallOutcome:
         identity = station.provision.identity
-        detail = msgspec.json.encode(
-            {"station": identity, "action": action, "payload": without_secrets(_unnamed(payload))}
-        )
+        secrets = secrets_of(payload) | self._write_only(station, action, request)
+        told = without_texts(without_secrets(_unnamed(payload)), secrets)
+        detail = msgspec.json.encode({"station": identity, "action": action, "payload": told})
         await self._store.append_audit(self._clock.wall(), actor, "ocpp.call", detail)
         # Only now: it may have come and gone while this call waited.
         live = _connected(station)
@@ -135,12 +136,12 @@ class Operator:
         if isinstance(outcome, CallAnswered):
             self._reports.note_answer(station, action, request, outcome.payload)
             answer = msgspec.to_builtins(outcome.payload, enc_hook=enc_hook)
-            return CallOutcome(status="answered", payload=without_secrets(_without_none(answer)), elapsed_s=elapsed_s)
+            hidden = without_texts(without_secrets(_without_none(answer)), secrets)
+            return CallOutcome(status="answered", payload=hidden, elapsed_s=elapsed_s)
         self._reports.note_failure(station, action, request)
         status: Literal["error", "failed"] = "error" if outcome.reason == "call_error" else "failed"
-        return CallOutcome(
-            status=status, code=outcome.code or outcome.reason, description=outcome.description, elapsed_s=elapsed_s
-        )
+        code, description = outcome.code or outcome.reason, without_texts(outcome.description, secrets)
+        return CallOutcome(status=status, code=code, description=description, elapsed_s=elapsed_s)
 
     def checked(self, station: Station, action: str, payload: Mapping[str, Any]) -> WireStruct:
         """The typed request if it may be sent, else ValueError."""
@@ -179,8 +180,22 @@ class Operator:
         if action == "ClearChargingProfile":
             self._unprepare(station)
 
+    def _write_only(self, station: Station, action: str, request: Any) -> frozenset[str]:
+        """Values for variables that the station, or the standard, lets nobody read."""
+        if action != "SetVariables":
+            return frozenset()
+        _, told = rules_told(self._store.records(station.provision.identity, VARIABLE))
+        return frozenset(
+            item.attributeValue
+            for item in request.setVariableData
+            if is_write_only((item.component.name, item.variable.name), told) and item.attributeValue
+        )
+
     def _context(self, station: Station, action: str, now: datetime) -> Context:
         """What is known of the station, where a rule for this action asks for it."""
+        if action == "AFRRSignal":
+            curve = signal_curve(self._store, station.provision.identity)
+            return Context(now=now, allows_discharge=False, signal_curve=curve)
         if action not in TOLD_RULES:
             return Context(now=now, allows_discharge=False)
         limits, mutability = rules_told(self._store.records(station.provision.identity, VARIABLE))

@@ -16,6 +16,11 @@ from gridtide.wire.ocpp.outgoing import Priority
 
 REPORT_S = 1
 """Interval at which stations are asked to report their meter, s."""
+REPORT_NAME = "TxUpdatedInterval"
+ATTEMPTS = 20
+"""How often a station is to tell a transaction event that our disk did not take, with growing pauses (E13): with the usual first
+pause of 10 s for half an hour. By itself it may give up after three."""
+SLOW_RETRY_S = 30.0
 RETRY_S = 5.0
 """An unanswered profile underneath is sent once more after this time."""
 ASK_S = 2.0
@@ -60,8 +65,12 @@ class Preparation:
             self._put_underneath(station, evse_id, row, is_last=False)
         request = codec.payload_type(station.version, "SetVariables", "request")
         wanted = msgspec.convert(
-            {"setVariableData": [{"attributeValue": str(REPORT_S), "component": {"name": "SampledDataCtrlr"},
-                                  "variable": {"name": "TxUpdatedInterval"}}]},
+            {"setVariableData": [
+                {"attributeValue": str(REPORT_S), "component": {"name": "SampledDataCtrlr"},
+                 "variable": {"name": REPORT_NAME}},
+                {"attributeValue": str(ATTEMPTS), "component": {"name": "OCPPCommCtrlr"},
+                 "variable": {"name": "MessageAttempts", "instance": "TransactionEvent"}},
+            ]},
             request,
         )  # fmt: skip
         conversation.post(
@@ -126,11 +135,11 @@ class Preparation:
                 self._judge(station, row)
             elif isinstance(outcome, CallAnswered) or outcome.reason in ("call_error", "invalid_answer"):
                 self._deny(station, row, "refused")
-            elif is_last and outcome.reason != "socket_ended":
-                self._deny(station, row, "did not confirm")
             elif outcome.reason != "socket_ended":
-                again = self._clock.monotonic() + RETRY_S
-                station.later.append((again, retry))
+                if is_last:
+                    self._deny(station, row, "did not confirm")
+                # A station may be slow for a while only: it is asked again, less often once that was told.
+                station.later.append((self._clock.monotonic() + (SLOW_RETRY_S if is_last else RETRY_S), retry))
 
         def retry() -> None:
             if mine == station.preparation:
@@ -149,7 +158,8 @@ class Preparation:
     def _interval_set(self, station: Station, outcome: CallAnswered | CallFailed) -> None:
         if isinstance(outcome, CallAnswered):
             results: Any = getattr(outcome.payload, "setVariableResult", ())
-            taken = all(str(item.attributeStatus) == "Accepted" for item in results)
+            asked = [item for item in results if item.variable.name.lower() == REPORT_NAME.lower()]
+            taken = all(str(item.attributeStatus) == "Accepted" for item in asked)
         else:
             taken = outcome.reason not in ("call_error", "invalid_answer")
         if not taken and station.first("slow_reports"):

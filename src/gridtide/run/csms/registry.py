@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gridtide.run.csms.refused_tokens import RefusedTokens
 from gridtide.run.doors import SecurityProfile, check_switch
 from gridtide.run.store import Store
 from gridtide.wire.ocpp.actions import Version
@@ -98,6 +99,7 @@ class Registry:
     ) -> None:
         """`base`, `tokens`: of the site file; `accepts_unknown`: tokens nobody registered may charge."""
         self._store, self.accepts_unknown = store, accepts_unknown
+        self.refused = RefusedTokens()
         self.stations = {entry.identity: entry for entry in base}
         for kept in store.registry(STATION):
             if kept.key not in self.stations:
@@ -211,6 +213,8 @@ class Registry:
         key = token_key(entry.id_token, entry.type)
         await self._store.put_entry(TOKEN, key, msgspec.json.encode(entry), actor, at_s)
         self.tokens[key] = entry
+        if entry.status == "Accepted":
+            self.refused.forget(entry.id_token, entry.type)
         self.tokens_changed()
 
     async def remove_token(self, id_token: str, type_: str, actor: str, at_s: float) -> None:

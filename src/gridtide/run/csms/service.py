@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from gridtide.model.decision import Decision
+from gridtide.model.events import BY_CODE
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.conversation import Conversation
@@ -20,6 +21,7 @@ from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.intake import Intake
 from gridtide.run.csms.operate import CALLS_AT_ONCE, CheckUrl, Operator
 from gridtide.run.csms.registry import Registry
+from gridtide.run.csms.rivals import ALARM_AT
 from gridtide.run.csms.security_events import keep_tampered, restore_tampered
 from gridtide.run.csms.setpoints import SetpointSender
 from gridtide.run.csms.station import DriverDefault, OnEvent, Provision, Station
@@ -174,6 +176,7 @@ class Csms:
 
     def erase_token(self, id_token: str) -> None:
         """Forget a token's holder in what goes on now: stays under way go on without a name, and what comes later has none."""
+        self.registry.refused.forget(id_token)
         for station, row in self._intake.desk.erased.add(id_token, self.stations.values()):
             self._intake.needs.keep(station, row)
 
@@ -245,9 +248,7 @@ class Csms:
         # More than one may be waiting for the old connection to show a sign of life: the first takes over, the next asks it.
         while station.conversation is not None:
             if not await self._old_one_is_gone(station, station.conversation):
-                self._on_event(
-                    "security", identity, f"DuplicateIdentity: a second connection as {identity} was refused."
-                )
+                self._refused_rival(station)
                 await link.close(4409, "duplicate identity")
                 return
         station.generation += 1
@@ -303,6 +304,15 @@ class Csms:
     def online(self) -> int:
         """Stations connected and accepted."""
         return sum(station.accepted is not None for station in self.stations.values())
+
+    def _refused_rival(self, station: Station) -> None:
+        name = station.provision.identity
+        self._on_event("security", name, f"DuplicateIdentity: a second connection as {name} was refused.")
+        if station.rivals.refused(self._clock.monotonic()):
+            text = (
+                f"{ALARM_AT} second connections as {name} were refused within an hour: two devices use its credentials."
+            )
+            self._on_event("duplicate_identity" if "duplicate_identity" in BY_CODE else "security", name, text)
 
     async def _old_one_is_gone(self, station: Station, old: Conversation) -> bool:
         """Ask the old connection for a sign of life; silence within 2 s means the new one may replace it."""

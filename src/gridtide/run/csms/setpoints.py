@@ -81,8 +81,9 @@ class SetpointSender:
     ) -> None:
         lease_s = self._lease_s if power_kw < 0.0 else CHARGE_LEASE_S
         transaction = station.transactions[row]
+        its_time = datetime.fromtimestamp(station.its_time_s(self._clock.monotonic(), self._clock.wall()), UTC)
         setpoint = Setpoint(
-            power_kw=power_kw, lease_s=int(lease_s), now=datetime.fromtimestamp(self._clock.wall(), UTC), evse_id=evse_id,
+            power_kw=power_kw, lease_s=int(lease_s), now=its_time, evse_id=evse_id,
             profile_id=LEASE_PROFILE_ID + evse_id, transaction_id=transaction,
         )  # fmt: skip
         translated = dialects.translate(setpoint, self.dialect(station, evse_id, row))

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from gridtide.model.decision import Outcome
 from gridtide.run.conversation import Conversation
+from gridtide.run.csms.rivals import RivalWatch
 from gridtide.wire.ocpp import dialects
 from gridtide.wire.ocpp.actions import Version
 from gridtide.wire.ocpp.dialects import Dialect
@@ -17,6 +18,9 @@ TOLD_KEPT = 1_024
 """Matters of one connection that people are told of: a hostile station cannot make more."""
 ENDED_KEPT = 64
 """Transactions of a station whose end is remembered; the store knows all."""
+AGREES_S = 1.0
+BELIEVED_S = 10.0
+"""A clock that is behind is believed when it has told that for so long."""
 OnEvent = Callable[[str, str, str], None]
 """(code, source, text) of something people should know."""
 
@@ -79,6 +83,8 @@ class Station:
         """Charging needs told before the transaction began."""
         self.began_s: dict[int, float] = {}
         """Row -> UTC epoch seconds by the station's clock: the first event of the present transaction."""
+        self.open_since_s: dict[int, float] = {}
+        """Rows whose transaction has ended on this connection and that have begun none since: the station's instant."""
         self.spoke_s: dict[int, float] = {}
         """Row -> UTC epoch seconds by the station's clock: the newest event of any transaction."""
         self.own: OrderedDict[str, None] = OrderedDict()
@@ -89,6 +95,10 @@ class Station:
         """The newest transactions that ended; nothing about them has an effect any more."""
         self.newest: dict[int, tuple[str, int]] = {}
         """Row -> transaction and sequence number of the newest event that had an effect; kept after the end."""
+        self.elsewhere: OrderedDict[str, int] = OrderedDict()
+        """Newest sequence number of the latest transactions at EVSEs nobody steers."""
+        self.rivals = RivalWatch()
+        """Second connections under its name."""
         self.sent: dict[int, Sent] = {}
         self.failed: dict[int, Sent] = {}
         """The setpoint that a row's station refused or left unanswered last."""
@@ -108,6 +118,11 @@ class Station:
         self.last_round_trip_s: float | None = None
         """The same of the newest setpoint."""
         self.skew_s = 0.0
+        self.ahead_s: float | None = None
+        """Its clock less our monotonic one, see `hear_clock`: what we tell it in its own time, no step of our wall clock
+        reaches."""
+        self._behind: tuple[float, float] | None = None
+        """A lower value that keeps being told, and since when."""
         self.tampered: set[int] = set()
         """Rows whose station told of tampering; no status message clears that."""
 
@@ -142,6 +157,7 @@ class Station:
     def forget_connection(self) -> None:
         """What a connection vouched for ends with it; slow reports are told once and for all."""
         self.underneath.clear()
+        self.open_since_s.clear()
         self.no_v2x.clear()
         self.early_needs.clear()
         self.synced.clear()
@@ -165,9 +181,35 @@ class Station:
         _remember(self.ended, transaction_id)
         self._told -= {f"gap {transaction_id}"}
 
+    def skips(self, transaction_id: str, seq_no: int) -> bool:
+        """Whether events are missing before this one of a transaction at an EVSE nobody steers."""
+        newest = self.elsewhere.pop(transaction_id, -1)
+        self.elsewhere[transaction_id] = max(newest, seq_no)
+        while len(self.elsewhere) > ENDED_KEPT:
+            self.elsewhere.popitem(last=False)
+        return seq_no > newest + 1
+
     def note_own(self, transaction_id: str) -> None:
         """Remember that a transaction is this station's; of the newest only."""
         _remember(self.own, transaction_id)
+
+    def hear_clock(self, stamp_s: float, monotonic_s: float, wall_s: float) -> None:
+        """A live message stamped by its clock came now. One that was long under way looks like a clock that is behind: that is
+        believed when it has been told for a while, always the same; a clock that is ahead at once."""
+        ahead_s = stamp_s - monotonic_s
+        if self.ahead_s is None or ahead_s >= self.ahead_s - AGREES_S:
+            self._believe(ahead_s, stamp_s - wall_s)
+        elif self._behind is None or abs(ahead_s - self._behind[0]) > AGREES_S:
+            self._behind = (ahead_s, monotonic_s)
+        elif monotonic_s - self._behind[1] >= BELIEVED_S:
+            self._believe(ahead_s, stamp_s - wall_s)
+
+    def _believe(self, ahead_s: float, skew_s: float) -> None:
+        self.ahead_s, self.skew_s, self._behind = ahead_s, skew_s, None
+
+    def its_time_s(self, monotonic_s: float, wall_s: float) -> float:
+        """What its clock shows now, UTC epoch s; ours while it has told nothing."""
+        return wall_s if self.ahead_s is None else monotonic_s + self.ahead_s
 
     def act(self, now_s: float) -> None:
         """Do what is due at monotonic `now_s`."""

@@ -27,6 +27,18 @@ class Tokens:
         """Whether an IdTokenType may charge now."""
         return self._desk.registry.judge(token.idToken, str(token.type), self._desk.clock.wall())
 
+    def present(self, station: Station, token: Any) -> Judged:
+        """The same of a token that somebody shows now; one that may not charge is kept for the operator to see."""
+        judged = self.judge(token)
+        self._note(station, token, judged)
+        return judged
+
+    def _note(self, station: Station, token: Any, judged: Judged) -> None:
+        desk = self._desk
+        if judged.status != "Accepted" and token.idToken and not desk.erased.hides(token.idToken):
+            name = station.provision.identity
+            desk.registry.refused.note(name, token.idToken, str(token.type), judged.status, desk.clock.wall())
+
     def info(self, judged: Judged) -> dict[str, Any]:
         """IdTokenInfoType of a judged token."""
         return token_info(judged)
@@ -43,6 +55,7 @@ class Tokens:
         status, is_sound = self._contract_status(message)
         if not is_sound and judged.status == "Accepted":
             judged = Judged("Invalid", judged.entry)
+        self._note(station, message.idToken, judged)
         fields: dict[str, Any] = {"idTokenInfo": self.info(judged)}
         modes = self.transfers(station, judged)
         if station.version == "2.1" and modes:

@@ -51,6 +51,9 @@ class Transactions:
             payload_json=self._desk.erased.cleaned(message.idToken, call.raw),
         )  # fmt: skip
         self._check_owner(station, event)
+        if event.event_type != "Ended":
+            # At once, stored or not: whoever has begun may draw power.
+            station.open_since_s.pop(station.provision.rows.get(evse_id, -1), None)
         answer, generation = Later(), station.generation
 
         def booked(new: bool | None, error: Exception | None) -> None:
@@ -81,7 +84,7 @@ class Transactions:
     def _answer(self, station: Station, message: Any) -> WireStruct:
         if message.idToken is None:
             return codec.payload_type(station.version, "TransactionEvent", "response")()
-        judged = self._tokens.judge(message.idToken)
+        judged = self._tokens.present(station, message.idToken)
         return reply(station, "TransactionEvent", idTokenInfo=self._tokens.info(judged))
 
     def _check_owner(self, station: Station, event: TransactionEvent) -> None:
@@ -112,6 +115,7 @@ class Transactions:
             station.note_ended(event.transaction_id)
             if station.transactions.get(row) == event.transaction_id:
                 self.end(station, row)
+                station.open_since_s[row] = event.at_s
         elif not message.offline:
             is_news = self._effect(station, event, message, row, heard_s)
             if station.generation == generation:
@@ -169,7 +173,9 @@ class Transactions:
         return head is not None and head.ended
 
     def _take_elsewhere(self, station: Station, event: TransactionEvent, message: Any) -> None:
-        """At an EVSE nobody steers only the card counts: one that may not charge is stopped."""
+        """At an EVSE nobody steers only the card counts: one that may not charge is stopped; missing events are asked for."""
+        if station.skips(event.transaction_id, event.seq_no):
+            self._ask_for_rest(station, event.transaction_id)
         goes_on = message.idToken is not None and event.event_type != "Ended" and not message.offline
         if goes_on and self._tokens.judge(message.idToken).status != "Accepted":
             self.cards.ask_to_stop(station, event.transaction_id)
@@ -193,7 +199,10 @@ class Transactions:
         if message.evse is not None and message.evse.connectorId is not None:
             station.connectors[row] = message.evse.connectorId
         board.connected[row] = True
-        station.skew_s = event.at_s - self._desk.clock.wall()
+        clock = self._desk.clock
+        station.hear_clock(event.at_s, clock.monotonic(), clock.wall())
+        # Whatever it is, no lease is built on a clock that may be off.
+        station.skew_s = event.at_s - clock.wall()
         if abs(station.skew_s) > SKEW_FLAG_S and station.first("skew"):
             self._desk.on_event("security", station.provision.identity, f"Its clock is off by {station.skew_s:.0f} s.")
         token = (
@@ -230,12 +239,23 @@ class Transactions:
             self.read(row, message.meterValue, call.received_at_s)
             self._desk.judge(station, row)
             self._needs.keep(station, row)
+        elif row is not None and row in station.open_since_s:
+            self._read_open(station, row, message.meterValue, call.received_at_s)
         return codec.payload_type(station.version, "MeterValues", "response")()
+
+    def _read_open(self, station: Station, row: int, values: Any, heard_s: float) -> None:
+        """Power at a bay whose transaction has ended: nothing should flow, and the controller must see if something does (FT28)."""
+        reading = read_meter_values(values)
+        if reading.power_kw is not None and reading.t_s > station.open_since_s[row]:
+            self._desk.board.power_kw[row] = reading.power_kw
+            self._desk.board.heard_s[row] = heard_s
 
     def _is_of_now(self, station: Station, values: Any) -> bool:
         """Meter values name no transaction: only those of this moment, by the station's clock, are surely of the present one."""
         newest_s: float = max(value.timestamp.timestamp() for value in values)
-        return abs(newest_s - self._desk.clock.wall() - station.skew_s) <= OLD_S
+        clock = self._desk.clock
+        station.hear_clock(newest_s, clock.monotonic(), clock.wall())
+        return abs(newest_s - station.its_time_s(clock.monotonic(), clock.wall())) <= OLD_S
 
     def read(self, row: int, values: Any, heard_s: float) -> bool:
         """Meter values become evidence; what is missing stays as it was and ages. Whether they hold the stay's first register."""
@@ -255,4 +275,7 @@ class Transactions:
             board.current_a[row] = reading.current_a
         if reading.frequency_hz is not None:
             board.frequency_hz[row] = reading.frequency_hz
-        return reading.energy_import_kwh is not None and board.take_register(row, reading.energy_import_kwh)
+        if reading.energy_import_kwh is None:
+            return False
+        board.take_net(row, reading.energy_import_kwh, reading.energy_export_kwh)
+        return board.take_register(row, reading.energy_import_kwh)

@@ -70,6 +70,18 @@ class Faults(Struct):
     duplicates: bool = False
     """Uses every message id twice."""
     unlock_fails: bool = False
+    soc_offset: float = 0.0
+    """Tells its vehicle's charge wrong by this much, 0..1."""
+    soc_stuck: float | None = None
+    """Tells this charge whatever happens; None: the true one."""
+    weld: bool = False
+    """Its contactor welds when it is told to open under power."""
+    energy_register_scale: float = 1.0
+    """Its energy registers count so many times what flows."""
+    power_scale: float = 1.0
+    """Its meter tells so many times the true power."""
+    extra_heat_c: float = 0.0
+    """Its heat sink is told so much warmer."""
 
 
 class Block(Protocol):

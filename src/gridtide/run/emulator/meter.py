@@ -4,6 +4,7 @@ Both answer through the same `EmulatedMeter`, so a fault means the same on a soc
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -18,7 +19,14 @@ Source: TypeAlias = Callable[[], Mapping[str, float | None]]
 """The live values by register name, in our units and sign; called once a request."""
 
 MAX_CONNECTIONS = 16
+_VOLTAGES = ("voltage_l1_v", "voltage_l2_v", "voltage_l3_v", "voltage_v", "voltage_ln_v")
 _FUNCTIONS = {table: function for function, table in TABLES.items()}
+
+
+def grid_values(frequency_hz: float, voltage_v: float) -> dict[str, float]:
+    """A balanced grid as live values, by every register name that tells voltage (`voltage_v`: phase to neutral) or frequency."""
+    between_v = voltage_v * math.sqrt(3.0)
+    return {"frequency_hz": frequency_hz, **dict.fromkeys(_VOLTAGES, voltage_v), "voltage_ll_v": between_v}
 
 
 class ModbusMeterServer:

@@ -4,14 +4,16 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from msgspec import structs
 
 from gridtide.model.fleet import EvseTable, Floats
 from gridtide.run.clock import Clock
+from gridtide.run.emulator.meter import grid_values
 from gridtide.run.emulator.station import Car, EmulatedStation
 from gridtide.twin import plant as twin
 from gridtide.twin.arrivals import Arrival
 from gridtide.twin.building import Building
-from gridtide.twin.evse import EvseModel
+from gridtide.twin.evse import EvseModel, open_contactors
 from gridtide.twin.plant import Plant, Sample, World
 
 
@@ -45,12 +47,11 @@ class EmulatedSite:
 
     async def run(self) -> None:
         """Advance for ever, on the clock's grid."""
-        start_s = self._clock.monotonic()
+        start_s, grid = self._clock.monotonic(), 0
         while True:
-            self._beats += 1
-            await self._clock.sleep_until(start_s + self._beats * self._period_s)
-            late = int((self._clock.monotonic() - start_s) / self._period_s)
-            self._beats = max(self._beats, late)
+            grid += 1
+            await self._clock.sleep_until(start_s + grid * self._period_s)
+            grid = max(grid, int((self._clock.monotonic() - start_s) / self._period_s))
             self.beat()
 
     def beat(self) -> None:
@@ -58,10 +59,12 @@ class EmulatedSite:
         now_s = self._clock.wall()
         if now_s <= self.plant.at_s:
             return
+        self._beats += 1
         wishes = np.zeros(self.here.table.size)
         for row, station in self.stations.items():
             wishes[row] = station.power_wish_kw()
         self.plant = twin.command(self.here, self.plant, wishes)
+        self._switch()
         self.plant, self.sample = twin.advance(self.here, self.plant, now_s)
         self._count()
         for left in self.sample.left:
@@ -76,6 +79,13 @@ class EmulatedSite:
             self._report({row: s for row, s in self.stations.items() if (row - self._beats) % self._report_every == 0})
         elif self._beats % self._report_every == 0:
             self._report(self.stations)
+
+    def _switch(self) -> None:
+        """Each station's contactor follows its transaction; one that welds does not open."""
+        is_open, welds = np.zeros((2, self.here.table.size), dtype=np.bool_)
+        for row, station in self.stations.items():
+            is_open[row], welds[row] = station.is_open, station.faults.weld
+        self.plant = structs.replace(self.plant, evse=open_contactors(self.plant.evse, is_open, welds))
 
     def _report(self, stations: Mapping[int, EmulatedStation]) -> None:
         if self.sample is None:
@@ -100,9 +110,12 @@ class EmulatedSite:
         self._net_kwh = np.array(self.plant.taken_kwh)
 
     def meter(self) -> Mapping[str, float]:
-        """The site meter's registers: power and import energy."""
+        """The site meter's registers: power, import energy, and the grid's true voltage and frequency."""
         power_kw = self.sample.grid_kw if self.sample is not None else math.nan
-        values = {"import_kwh": max(self.plant.ledger.import_kwh, 0.0)}
+        grid = self.here.grid
+        truth = grid.truth(self._clock.wall())
+        values = grid_values(truth.frequency_hz, truth.voltage_pu * grid.nominal_v)
+        values["import_kwh"] = max(self.plant.ledger.import_kwh, 0.0)
         return values if math.isnan(power_kw) else {**values, "power_kw": round(power_kw + self.extra_kw, 3)}
 
     def _car(self, row: int) -> Car:

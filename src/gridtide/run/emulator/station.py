@@ -69,6 +69,8 @@ class EmulatedStation:
         self._answered = True
         self._mischief = Mischief(self.core, self.drop_link, self._write)
         self._mishaps = 0
+        self.longest_pause_s = 60.0
+        """Between two tries to reach the CSMS."""
 
     @property
     def faults(self) -> Faults:
@@ -106,6 +108,11 @@ class EmulatedStation:
         """What is asked of the power stage now, kW."""
         return self.stage.wish_kw()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its contactor is told to be open: nothing is charged or given."""
+        return self.blocks.transactions.now is None
+
     def plug(self, car: Car) -> None:
         """A vehicle arrives."""
         if self.blocks.remote.awaits:
@@ -132,7 +139,10 @@ class EmulatedStation:
 
     def report(self, power_kw: float, soc: float, energy_in_kwh: float, energy_out_kwh: float, heat_c: float) -> None:
         """Tell the meter; a report that the last one still blocks is left out, the next one is newer."""
-        transactions = self.blocks.transactions
+        transactions, faults = self.blocks.transactions, self.core.faults
+        soc = min(max(soc + faults.soc_offset, 0.0), 1.0) if faults.soc_stuck is None else faults.soc_stuck
+        power_kw, heat_c = power_kw * faults.power_scale, heat_c + faults.extra_heat_c
+        energy_in_kwh, energy_out_kwh = (kwh * faults.energy_register_scale for kwh in (energy_in_kwh, energy_out_kwh))
         self.stage.heat_c = heat_c
         if transactions.car is None:
             return
@@ -175,7 +185,7 @@ class EmulatedStation:
                 self.blocks.network.unreached += 1
                 log.info("emulated_station_cannot_connect", station=self.identity, error=str(error))
                 await self._clock.sleep(pause_s * self._luck.uniform(0.5, 1.5))
-                pause_s = min(pause_s * 2.0, 60.0)
+                pause_s = min(pause_s * 2.0, self.longest_pause_s)
                 continue
             pause_s, self.blocks.network.unreached = 1.0, 0
             await self._serve(link)
@@ -226,8 +236,6 @@ class EmulatedStation:
         core, blocks = self.core, self.blocks
         if payload.interval > 0:
             blocks.model.fix("OCPPCommCtrlr", "HeartbeatInterval", str(min(payload.interval, LONGEST_S)))
-        core.outbox.attempts = blocks.model.number("OCPPCommCtrlr", "MessageAttempts", "TransactionEvent")
-        core.outbox.pause_s = float(blocks.model.number("OCPPCommCtrlr", "MessageAttemptInterval", "TransactionEvent"))
         resumed, self.stage.is_off = self.stage.is_off, False
         core.offline_since, core.connected, core.boot_reason = None, True, "PowerUp"
         if core.setup.standard and resumed:
@@ -288,7 +296,11 @@ class EmulatedStation:
                 return
 
     def _delivered(self, place: int, outcome: object) -> None:
-        self._mishaps += getattr(outcome, "reason", "") in ("call_error", "invalid_answer")
+        if getattr(outcome, "reason", "") in ("call_error", "invalid_answer"):
+            self._mishaps += 1
+            outbox, number = self.core.outbox, self.blocks.model.number
+            outbox.attempts = number("OCPPCommCtrlr", "MessageAttempts", "TransactionEvent")
+            outbox.pause_s = float(number("OCPPCommCtrlr", "MessageAttemptInterval", "TransactionEvent"))
         if self.core.outbox.settle(place, outcome, self._clock.monotonic()):
             self._flush()
 

@@ -9,7 +9,6 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,10 +16,13 @@ import msgspec
 
 from gridtide.run.store import file as store_file
 from gridtide.run.store import sql as store_sql
+from gridtide.run.store import wal
 from gridtide.run.store.calls import TELEMETRY_READ_LIMIT, SqlStore, Write
+from gridtide.run.store.decisions import BlockRow
 from gridtide.run.store.memory import MemoryStore
+from gridtide.run.store.outbox import Alarm, Message
+from gridtide.run.store.recovery import Recovery, cut_event, damage_event
 from gridtide.run.store.rows import (
-    TEXT_LIMIT,
     AuditCheck,
     AuditEntry,
     EventType,
@@ -175,6 +177,42 @@ class Store(Protocol):
     async def forget_transactions(self, before_s: float) -> int:
         """Delete ended transactions whose last event is older; committed; how many went."""
 
+    async def add_decisions(self, start_s: float, end_s: float, cycles: int, data: bytes, at_s: float) -> int:
+        """Keep a block of the decision log, linked into the audit chain; committed; its id."""
+
+    async def forget_decisions(self, before_s: float, most_bytes: int, at_s: float) -> int:
+        """Delete blocks that ended before `before_s`, and the oldest beyond `most_bytes`; audited; how many went."""
+
+    def decision_blocks(self, start_s: float, end_s: float) -> tuple[BlockRow, ...]:
+        """Blocks of the decision log that touch [start_s, end_s), in the order they were made."""
+
+    def decision_block(self, block_id: int) -> bytes | None:
+        """The bytes of one block, or None."""
+
+    def acts(self, limit: int = 100) -> tuple[AuditEntry, ...]:
+        """The newest audit entries without those of blocks, newest first."""
+
+    async def raise_alarm(self, alarm: Alarm, message: Message, most: int) -> bool:
+        """Note an alarm and queue its message, at most `most` of them; committed. False if it stands already."""
+
+    async def clear_alarm(self, alarm: Alarm, message: Message | None, most: int) -> bool:
+        """End an alarm and queue the message that says so; committed. False if it does not stand."""
+
+    async def delivered(self, uuid: str) -> None:
+        """Forget a message that the receiver has; committed."""
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Alarms that stand, oldest first."""
+
+    def outbox(self, limit: int = 1) -> tuple[Message, ...]:
+        """Messages that wait for their receiver, oldest first."""
+
+    def outbox_size(self) -> int:
+        """How many messages wait."""
+
+    def write_only_needed(self, is_lean: bool) -> None:
+        """On a full disk: measured values are dropped and counted, everything else is written."""
+
     def health(self) -> StoreHealth:
         """Queues and failures now."""
 
@@ -198,16 +236,22 @@ class SqliteStore(SqlStore):
         """Where a damaged predecessor went, or None."""
 
     @classmethod
-    def open(cls, path: Path, now_s: float, telemetry_limit: int = TELEMETRY_LIMIT) -> "SqliteStore":
+    def open(
+        cls, path: Path, now_s: float, telemetry_limit: int = TELEMETRY_LIMIT, backups: Path | None = None
+    ) -> "SqliteStore":
         """Open or make the store at `path`, mode 0600, brought to the newest schema.
 
-        A damaged file is moved aside under a name dated by `now_s` (UTC epoch seconds), and the fresh one begins
-        with an alarm event saying so. `StoreError` for a file that is not ours, newer than we are, or cannot be opened.
+        A damaged file is moved aside under a name dated by `now_s` (UTC epoch seconds), and what takes its place begins with an
+        alarm event saying so: the best of copies and log (`recovery`), else an empty store. `backups`: folder of the automatic
+        copies, None: beside the store. `StoreError` for a file that is not ours, newer than we are, or cannot be opened.
         """
-        connection, moved_to = store_file.open_file(path, check_at(now_s, "now_s"))
+        recovery, is_cut = Recovery(backups), _is_cut(path)
+        connection, moved_to = store_file.open_file(path, check_at(now_s, "now_s"), recovery)
         try:
             if moved_to is not None:
-                store_sql.add_event(connection, _damage_event(moved_to, now_s))
+                store_sql.add_event(connection, damage_event(moved_to, recovery, now_s))
+            elif is_cut:
+                store_sql.add_event(connection, cut_event(now_s))
             reader, others = store_file.connect(str(path)), store_file.connect(str(path))
             for one in (reader, others):
                 one.execute("PRAGMA query_only = ON")
@@ -223,6 +267,10 @@ class SqliteStore(SqlStore):
     def health(self) -> StoreHealth:
         """See `Store`."""
         return self._writer.health()
+
+    def write_only_needed(self, is_lean: bool) -> None:
+        """See `Store`."""
+        self._writer.write_only_needed(is_lean)
 
     async def flush(self) -> None:
         """See `Store`."""
@@ -266,17 +314,8 @@ class SqliteStore(SqlStore):
         self._writer.put_rows(rows, refused)
 
 
-def _damage_event(moved_to: Path, now_s: float) -> StoredEvent:
-    when = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    text = (
-        f"At {when} the store could not be read and was moved to {moved_to.name}. Settings, open transactions and "
-        "history start empty: restore a backup, or keep the file and check settings and running transactions."
-    )
-    return StoredEvent(
-        at_s=now_s,
-        code="store_damaged",
-        title="The store was damaged and starts empty",
-        text=text[:TEXT_LIMIT],
-        severity="alarm",
-        source="store",
-    )
+def _is_cut(path: Path) -> bool:
+    try:
+        return wal.look(path).state == "cut"
+    except OSError as error:
+        raise StoreError(f"store {path} cannot be opened: {error}") from error

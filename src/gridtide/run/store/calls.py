@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from gridtide.run.store import sql as store_sql
+from gridtide.run.store.decisions import Decisions
 from gridtide.run.store.ledger import Ledger
+from gridtide.run.store.outbox import Outbox
 from gridtide.run.store.rows import (
     AuditCheck,
     AuditEntry,
@@ -30,7 +32,7 @@ TELEMETRY_READ_LIMIT: Final = 20_000
 """Points one telemetry read returns at most, unless told otherwise."""
 
 
-class SqlStore(Ledger):
+class SqlStore(Ledger, Decisions, Outbox):
     """What `Store` promises, but for where statements run, queues and closing."""
 
     @abstractmethod

@@ -1,14 +1,18 @@
-"""Opening the store's file: its schema and migrations, its mode, and what happens when it is damaged.
+"""Opening the store's file: its schema and migrations, its mode, who holds it, and what happens when it is damaged.
 
 A damaged file is never deleted and never silently replaced: it is moved aside under a dated name and the caller told.
 """
 
+import fcntl
 import os
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from gridtide.run.store import wal
 from gridtide.run.store.rows import StoreError
 
 BUSY_S: Final = 1.0
@@ -19,6 +23,8 @@ CHECKPOINT_PAGES: Final = 4_000
 """Pages of log (16 MB) before they are folded back: pages written often are then written back once."""
 SMALLEST_BYTES: Final = 512
 """The smallest page a database can have."""
+PID_BYTES: Final = 20
+"""More than any process id has digits."""
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -54,8 +60,57 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX transactions_by_id ON transaction_heads (transaction_id)",
         "CREATE INDEX transactions_by_start ON transaction_heads (started_s)",
     ),
+    (
+        """CREATE TABLE decisions (id INTEGER PRIMARY KEY AUTOINCREMENT, start_s REAL NOT NULL, end_s REAL NOT NULL,
+           cycles INTEGER NOT NULL, sha256 TEXT NOT NULL, data BLOB NOT NULL) STRICT""",
+        "CREATE INDEX decisions_by_end ON decisions (end_s)",
+        "CREATE INDEX audit_acts ON audit (id) WHERE action != 'decisions.block'",
+        "CREATE INDEX audit_by_action ON audit (action, id)",
+        """CREATE TABLE alarms (code TEXT NOT NULL, source TEXT NOT NULL, uuid TEXT NOT NULL UNIQUE, raised_s REAL NOT NULL,
+           latest_s REAL NOT NULL, PRIMARY KEY (code, source)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, at_s REAL NOT NULL,
+           body TEXT NOT NULL) STRICT""",
+    ),
 )
 """Statements that lead from schema version n to n + 1; only ever append."""
+
+
+class StoreHeldError(ValueError):
+    """Another site runs on this store: two would steer the same vehicles against each other."""
+
+
+@contextmanager
+def held_by_site(path: Path) -> Iterator[None]:
+    """Keep every other site off the store at `path` until the end; nobody else is kept from reading or writing it.
+
+    The lock lies on `<path>.lock`, which stays; the system gives the lock back however this process ends. Raises
+    `StoreHeldError` naming who holds it, OSError where no lock can be taken at all.
+    """
+    real = path.resolve()
+    descriptor = os.open(real.with_name(f"{real.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _take_lock(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take_lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        told = os.pread(descriptor, PID_BYTES, 0).decode("ascii", "replace").strip()
+        holder = f"process {told}" if told.isdigit() else "another process"
+        raise StoreHeldError(
+            f"store {path} is in use: {holder} runs a site on it; stop that one, or give this site a store of its own "
+            "([store] path)"
+        ) from None
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{error.strerror}: store {path} cannot be locked; put it on a local disk"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def connect(target: str) -> sqlite3.Connection:
@@ -65,10 +120,18 @@ def connect(target: str) -> sqlite3.Connection:
     return connection
 
 
-def open_file(path: Path, now_s: float) -> tuple[sqlite3.Connection, Path | None]:
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that leaves file and log as they are, also when it is closed."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None)
+
+
+def open_file(
+    path: Path, now_s: float, recover: Callable[[Path, Path], None] = lambda _path, _moved: None
+) -> tuple[sqlite3.Connection, Path | None]:
     """The write connection to the store at `path`, made or brought up to date; second, where a damaged one went.
 
-    Mode 0600. `now_s`: UTC epoch seconds, dates the name of a damaged file. Raises `StoreError` for a file that is
+    Mode 0600. `now_s`: UTC epoch seconds, dates the name of a damaged file. `recover` is told the path and where the damaged file
+    is now, and may put another in its place. Raises `StoreError` for a file that is
     sound but not ours (foreign tables, newer schema) and for one that cannot be opened at all.
     """
     try:
@@ -80,7 +143,8 @@ def open_file(path: Path, now_s: float) -> tuple[sqlite3.Connection, Path | None
     except sqlite3.DatabaseError:
         # Only damage gets here: locks, permissions and full disks are OperationalError.
         try:
-            moved = _move_aside(path, now_s)
+            moved = move_aside(path, now_s)
+            recover(path, moved)
             return _open_sound(path), moved
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"store {path} is damaged and cannot be replaced: {error}") from error
@@ -128,6 +192,11 @@ def _open_sound(path: Path) -> sqlite3.Connection:
     if existed and size < SMALLEST_BYTES:
         # SQLite takes such a stump for a new database and writes over it.
         raise sqlite3.DatabaseError(f"file has only {size} bytes")
+    if wal.look(path).state == "broken":
+        # SQLite would drop what was committed behind the damage, and say nothing.
+        raise sqlite3.DatabaseError("the log is damaged")
+    if size > 0:
+        _check(path, size)
     connection = connect(str(path))
     try:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -135,29 +204,36 @@ def _open_sound(path: Path) -> sqlite3.Connection:
             raise StoreError(f"store {path}: this file system cannot do write-ahead logging (journal mode {mode})")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        if 0 < size <= CHECK_LIMIT_BYTES:
-            verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
         migrate(connection)
-    except UnicodeDecodeError as error:
-        # sqlite3 stumbles so over an error message that quotes a damaged schema.
-        connection.close()
-        raise sqlite3.DatabaseError(f"damaged schema: {error}") from error
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _move_aside(path: Path, now_s: float) -> Path:
+def _check(path: Path, size: int) -> None:
+    """Raises `sqlite3.DatabaseError` for a damaged file. It is only read: who could write would fold the log into the damage when
+    it closes, and delete the log."""
+    with closing(connect_to_read(path)) as connection:
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if size <= CHECK_LIMIT_BYTES:
+                verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(verdict)
+        except UnicodeDecodeError as error:
+            # sqlite3 stumbles so over an error message that quotes a damaged schema.
+            raise sqlite3.DatabaseError(f"damaged schema: {error}") from error
+
+
+def move_aside(path: Path, now_s: float, why: str = "corrupt") -> Path:
     """Rename the file and its companions to a dated name that is still free; returns the new name of the file."""
     stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = path.with_name(f"{path.name}.corrupt-{stamp}")
+    target = path.with_name(f"{path.name}.{why}-{stamp}")
     number = 1
     while target.exists():
         number += 1
-        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+        target = path.with_name(f"{path.name}.{why}-{stamp}-{number}")
     for companion in ("-wal", "-shm", ""):
         source = path.with_name(path.name + companion)
         if source.exists():

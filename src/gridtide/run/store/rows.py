@@ -153,6 +153,8 @@ class StoreHealth(Struct, frozen=True, kw_only=True):
     failed_commits: int
     failure: str | None
     """Why the latest write failed, or None after a good one."""
+    stuck_s: float = 0.0
+    """How long the present commit has taken so far."""
 
 
 def check_at(at_s: float, field: str = "at_s") -> float:

@@ -85,6 +85,8 @@ class GroupCommit:
         self._refused = 0
         self._failed_commits = 0
         self._failure: str | None = None
+        self._begun_s: float | None = None
+        self._is_lean = False
         self._thread = threading.Thread(target=self._run, name="gridtide-store", daemon=True)
         self._thread.start()
 
@@ -130,7 +132,7 @@ class GroupCommit:
         with self._lock:
             self._refused += refused
             self._rows_taken += len(rows)
-            if self._closing:
+            if self._closing or self._is_lean:
                 self._drop(len(rows))
                 return
             self._rows.extend(rows)
@@ -148,6 +150,11 @@ class GroupCommit:
             self._states[name] = data
         if is_first:
             self._jobs.put([])
+
+    def write_only_needed(self, is_lean: bool) -> None:
+        """On a full disk telemetry is dropped, so that what remains is for what somebody waits for."""
+        with self._lock:
+            self._is_lean = is_lean
 
     def rows_taken(self) -> int:
         """Telemetry rows given to this writer since the start."""
@@ -169,6 +176,7 @@ class GroupCommit:
                 telemetry_refused=self._refused,
                 failed_commits=self._failed_commits,
                 failure=self._failure,
+                stuck_s=monotonic() - self._begun_s if self._begun_s is not None else 0.0,
             )
 
     def close(self) -> "threading.Thread":
@@ -204,7 +212,9 @@ class GroupCommit:
         try:
             while self._wait():
                 jobs, rows, states = self._take()
+                self._begun_s = monotonic()
                 self._commit(jobs, rows, states)
+                self._begun_s = None
         finally:
             self._abandon()
             self._connection.close()

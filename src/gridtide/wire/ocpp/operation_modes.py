@@ -77,7 +77,7 @@ def interpolated(points: Sequence[tuple[float, float]], at: float) -> float:
         return ordered[0][1]
     for (x0, y0), (x1, y1) in pairwise(ordered):
         if at <= x1:
-            return y1 if x1 == x0 else y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+            return y1 if x1 == x0 else y0 + (y1 - y0) * ((at - x0) / (x1 - x0))
     return ordered[-1][1]
 
 

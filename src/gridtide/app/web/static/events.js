@@ -8,6 +8,12 @@ const SHOWN = 12;
 const SIGN = { info: "", warning: "Warning: ", alarm: "Alarm: " };
 const SHAPE = { info: "", warning: "▲", alarm: "■" };
 
+/** What happened, and for a fault its cause and its cure, each once. */
+function sentences({ text, cause, cure, severity }) {
+  const more = severity === "info" ? [] : [cause && `Cause: ${cause}`, cure];
+  return more.reduce((words, part) => (part && !words.includes(part.replace("Cause: ", "")) ? `${words} ${part}`.trim() : words), text);
+}
+
 /** Set up the event list; returns update(view). */
 export function eventList() {
   const list = byId("event-list");
@@ -62,7 +68,8 @@ function eventRow() {
       setText(spoken, SIGN[event.severity]);
       setText(title, glue(/[.!?:]$/.test(event.title) ? event.title : `${event.title}.`));
       setText(times, event.count > 1 ? ` ${event.count} times.` : "");
-      setText(text, event.text ? ` ${glue(event.text)}` : "");
+      const words = sentences(event);
+      setText(text, words ? ` ${glue(words)}` : "");
       setText(code, event.code);
       show(code, event.code !== "");
       setText(button, event.clearable ? "Acknowledge" : "Seen");

@@ -10,7 +10,7 @@ const MEANWHILE = {
   meter: "Nothing is given back while the meter is silent, and charging stays low.",
   stations: "Power is kept free in case silent vehicles charge.",
   price: "The last known prices are used.",
-  operator: "The site keeps its own limit.",
+  operator: "The failsafe limit holds.",
 };
 
 /** A shape for each state, drawn in 12 by 12. */

@@ -1,0 +1,124 @@
+"""FT26: whether the charge a vehicle tells can be true. Its own energy is counted beside it, by the station's meter.
+
+A vehicle that tells a charge which its energy cannot explain is believed the lower of the two and gives nothing until it leaves.
+"""
+
+import numpy as np
+from msgspec import Struct
+
+from gridtide.model import losses
+from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats
+
+EDGE_SOC = 0.001
+"""So far beyond 0 or 1 is rounding."""
+OTHER_DEPARTURE_S = 1.0
+OTHER_SOC = 0.005
+BUDGET_SOC = 0.02
+"""Most energy, as a share of the capacity, for which what is told may still catch up: two steps of a whole percent."""
+
+
+class SocSettings(Struct, frozen=True, kw_only=True):
+    """When a told charge is in doubt."""
+
+    tolerance: float = 0.05
+    """Told charge may differ by so much from the counted one."""
+    drift: float = 0.2
+    """Share of the energy by which capacity and efficiency may be wrong: so far the count follows what is told."""
+    confirm_s: float = 3.0
+    """In doubt for so long, the vehicle gives nothing until it leaves; in doubt, it gives nothing at once."""
+    idle_kw: float = 0.5
+    """Less is station and vehicle themselves and reaches no battery."""
+    away_s: float = 10.0
+    """After so long without metered power the count begins anew."""
+
+
+class SocState(Struct, frozen=True, eq=False):
+    """Per row, (n,)."""
+
+    own: Floats
+    """Counted charge; nan without a vehicle or before its first word."""
+    told: Floats
+    budget: Floats
+    """Energy, as a share of the capacity, that the count may still use to follow what is told."""
+    capacity_kwh: Floats
+    departs_s: Floats
+    blind_s: Floats
+    """Time without metered power."""
+    doubt_s: Floats
+    """Instant at which the present doubt began; inf none."""
+    fault: Bools
+
+
+def fresh(size: int) -> SocState:
+    """Nobody is plugged in."""
+    none, zero = np.full(size, np.nan), np.zeros(size)
+    return SocState(none, none, zero, none, none, zero, np.full(size, np.inf), zero > 1.0)
+
+
+def step(
+    state: SocState,
+    fleet: FleetSample,
+    power_kw: Floats,
+    came: Bools,
+    other: Bools,
+    table: EvseTable,
+    now_s: float,
+    dt_s: float,
+    settings: SocSettings,
+) -> tuple[SocState, Floats, Bools]:
+    """State, charge to be believed (n,) and rows in doubt, latched ones included.
+
+    `power_kw` (n,) is nan where it is not known now; `came`: rows whose vehicle was not there a cycle ago; `other`: see
+    `others`.
+    """
+    told = fleet.soc
+    possible = (told >= -EDGE_SOC) & (told <= 1.0 + EDGE_SOC)
+    seen = np.isfinite(power_kw)
+    blind_s = np.where(seen, 0.0, state.blind_s + dt_s)
+    anew = came | other | (np.maximum(blind_s, state.blind_s) > settings.away_s)
+    moved, share = _counted(state, fleet, power_kw, table, dt_s, settings)
+    own = np.clip(state.own + moved, 0.0, 1.0)
+    pull = settings.drift * share
+    own = own + np.where(possible, np.clip(told - own, -pull, pull), 0.0)
+    # Many vehicles tell 0 until they know.
+    own = np.where(anew | np.isnan(own), np.where(possible & (told > 0.0), np.clip(told, 0.0, 1.0), np.nan), own)
+    wrong = fleet.connected & ((np.abs(told - own) > settings.tolerance) | ~(possible | np.isnan(told)))
+    doubt_s = np.where(wrong, np.minimum(state.doubt_s, now_s), np.inf)
+    fault = (state.fault & ~came | wrong & (now_s - doubt_s >= settings.confirm_s)) & fleet.connected
+    budget = np.where(anew, 0.0, np.minimum(state.budget + np.abs(moved), BUDGET_SOC) - share)
+    after = SocState(
+        np.where(fleet.connected, own, np.nan), np.where(possible, told, state.told), budget,
+        fleet.capacity_kwh, _departs_s(fleet, now_s), blind_s, doubt_s, fault,
+    )  # fmt: skip
+    doubtful = wrong | fault
+    lower = np.clip(np.fmin(np.where(possible, told, np.nan), own), 0.0, 1.0)
+    return after, np.where(doubtful, lower, told), doubtful
+
+
+def _counted(
+    state: SocState, fleet: FleetSample, power_kw: Floats, table: EvseTable, dt_s: float, settings: SocSettings
+) -> tuple[Floats, Floats]:
+    """Change of charge by the metered energy, and the share of it by which the told charge moved along, (n,)."""
+    flowing = (np.abs(power_kw) > settings.idle_kw) & (fleet.capacity_kwh > 0.0) & np.isfinite(fleet.capacity_kwh)
+    into_kw = losses.battery_kw(np.where(flowing, power_kw, 0.0), table.efficiency)
+    moved = into_kw * (dt_s / 3600.0) / np.where(flowing, fleet.capacity_kwh, 1.0)
+    moved = np.where(np.isfinite(moved), moved, 0.0)
+    budget = np.minimum(state.budget + np.abs(moved), BUDGET_SOC)
+    went = np.abs(fleet.soc - state.told)
+    return moved, np.where(went > 0.0, np.minimum(went, budget), 0.0)
+
+
+def _departs_s(fleet: FleetSample, now_s: float) -> Floats:
+    return np.where(np.isnan(fleet.left_s), np.inf, now_s + fleet.left_s)
+
+
+def others(state: SocState, fleet: FleetSample, now_s: float) -> Bools:
+    """Rows where one vehicle seems to have followed another without a gap, or the first word of its battery came: counts
+    begin anew there, but what was latched stays."""
+    departs_s = _departs_s(fleet, now_s)
+    size_changed = (fleet.capacity_kwh != state.capacity_kwh) & ~(
+        np.isnan(fleet.capacity_kwh) & np.isnan(state.capacity_kwh)
+    )
+    leaves_other = ~(np.abs(departs_s - state.departs_s) <= OTHER_DEPARTURE_S) & (departs_s != state.departs_s)
+    found: Bools = size_changed | (leaves_other & (np.abs(fleet.soc - state.told) > OTHER_SOC))
+    return found

@@ -1,0 +1,75 @@
+"""The machine's clock without its jumps: what stations are told and intervals are counted by goes on evenly (FT13).
+
+A schedule sent to a station begins and ends by this time, so a jump would end every discharge and every charging limit at once. A
+jump (somebody sets the clock, a wrong time server, a pause of the machine) is told, and followed only when it has lasted, nobody
+gives power, and the new time can be true.
+"""
+
+import math
+from collections.abc import Callable
+
+from gridtide.run.clock import Clock
+from gridtide.run.csms.station import OnEvent
+
+SMALL_S = 0.5
+"""A difference up to this is followed at once."""
+BELIEVE_S = 600.0
+"""A jump that has lasted so long is followed as soon as nobody gives power."""
+LOOK_S = 1.0
+PLAUSIBLE_S = (1_577_836_800.0, 7_258_118_400.0)
+"""2020 to 2200, UTC epoch s: no other time of a machine is believed."""
+
+
+class SteadyClock:
+    """`Clock` over another one, whose wall side it follows but for jumps."""
+
+    def __init__(self, machine: Clock) -> None:
+        self._machine = machine
+        self._ahead_s = machine.wall() - machine.monotonic()
+        self._since_s: float | None = None
+        self._told_s = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        return self._machine.monotonic()
+
+    def wall(self) -> float:
+        """UTC epoch seconds."""
+        return self._machine.monotonic() + self._ahead_s
+
+    async def sleep(self, duration_s: float) -> None:
+        """Wait `duration_s`; `ValueError` if not finite."""
+        await self._machine.sleep(duration_s)
+
+    async def sleep_until(self, monotonic_s: float) -> None:
+        """Wait until the monotonic clock has reached `monotonic_s`."""
+        await self._machine.sleep_until(monotonic_s)
+
+    def follow(self, is_quiet: bool) -> str | None:
+        """Look at the machine's clock, about once a second. `is_quiet`: nobody gives power. Returns words on a jump that is new,
+        and on one that was followed."""
+        now_s, machine_s = self._machine.monotonic(), self._machine.wall()
+        jump_s = machine_s - self.wall()
+        if math.isfinite(jump_s) and abs(jump_s) <= SMALL_S:
+            self._ahead_s += jump_s
+            self._since_s = None
+            return None
+        if self._since_s is None or not abs(jump_s - self._told_s) <= SMALL_S:
+            self._since_s, self._told_s = now_s, jump_s
+            return f"It jumped by {jump_s:+.0f} s. Control goes on by the time it had."
+        could_be = PLAUSIBLE_S[0] <= machine_s <= PLAUSIBLE_S[1]
+        is_wrong = not PLAUSIBLE_S[0] <= self.wall() <= PLAUSIBLE_S[1]
+        if could_be and (is_wrong or (is_quiet and now_s - self._since_s >= BELIEVE_S)):
+            self._ahead_s += jump_s
+            self._since_s = None
+            return f"Followed by {jump_s:+.0f} s."
+        return None
+
+
+async def keep_time(clock: SteadyClock, is_quiet: Callable[[], bool], tell: OnEvent) -> None:
+    """Follow the machine for ever."""
+    while True:
+        await clock.sleep(LOOK_S)
+        words = clock.follow(is_quiet())
+        if words is not None:
+            tell("clock_jumped", "site", words)

@@ -1,0 +1,293 @@
+"""Runs of one seed each: a warm-up, random faults with every invariant checked, healing; and the same site without a fault."""
+
+import math
+import random
+import resource
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Final
+
+import numpy as np
+import structlog
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from gridtide.run.simloop import run_sim
+from gridtide.run.verify import case as cases
+from gridtide.run.verify.faults import BY_ID, Fault, Planned, schedule, spelt
+from gridtide.run.verify.invariants import LEASE_S, NOTHING_KW, REACTION_S, Invariants, Violation
+from gridtide.run.verify.rig import Rig
+
+WARM_S: Final = 90.0
+"""Stations boot, vehicles are recognised, the first plans are made."""
+HEALED_S: Final = 60.0
+"""After the last fault full service is back within this time (L1)."""
+STEP_S: Final = 5.0
+"""A station that was out of touch and is accepted again is in step after this time."""
+ALONE_S: Final = 70.0
+"""So long after the last fault was mended nothing of it is left: a charging lease, a report, a pause."""
+QUIET_SHARE: Final = 0.25
+"""So much of the time is run again without a fault (L2)."""
+
+
+class Timing(Struct, frozen=True):
+    """How soon a fault's safe state was reached."""
+
+    id: str
+    to_safe_s: float
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What one run showed."""
+
+    seed: int
+    duration_s: float
+    faults: tuple[Planned, ...]
+    violations: tuple[Violation, ...]
+    timings: tuple[Timing, ...] = ()
+    gave_kwh: float = 0.0
+    """Energy vehicles gave: a run in which nobody gives shows little."""
+    peak_ratio: float = 1.0
+    """Highest interval over max(limit, the building's alone) (I12, reported)."""
+    trace: str = ""
+    cpu_s: float = 0.0
+
+    @property
+    def command(self) -> str:
+        """How to see it again."""
+        return f"gridtide verify --seed {self.seed} --duration {self.duration_s:g} --faults '{spelt(self.faults)}'"
+
+
+class _Watch:
+    """One fault under way: is its safe state reached in time, and kept?"""
+
+    def __init__(self, planned: Planned, fault: Fault) -> None:
+        self.planned, self.fault = planned, fault
+        self.due_s = planned.at_s + fault.t_f_s
+        self.unsafe_s = -math.inf
+        """When ground truth was last outside the safe state."""
+        self.was_unsafe = False
+
+    def is_safe(self, rig: Rig, heard: NDArray[np.bool_], *, is_alone: bool) -> bool:
+        """Whether ground truth is in the fault's safe state, at the rows that hear the controller (or do it by themselves).
+
+        A station that other faults put out of step charges at its fallback until it is in step again, also under an emergency
+        stop: of several faults at once "all still" asks that nothing is given.
+        """
+        power, row = rig.power_kw, self.planned.row
+        safe = self.fault.safe
+        match "nothing given" if safe == "all still" and not is_alone else safe:
+            case "nothing given":
+                return not bool((power[heard] < -NOTHING_KW).any())
+            case "row gives nothing":
+                return not power[row] < -NOTHING_KW
+            case "row still":
+                return not abs(power[row]) > NOTHING_KW
+            case "all still":
+                return not bool((np.abs(power[heard]) > NOTHING_KW).any())
+            case _:
+                return True
+
+
+class _Run:
+    """One run in virtual time."""
+
+    def __init__(self, case: cases.Case, planned: Sequence[Planned], duration_s: float) -> None:
+        self.case, self.duration_s = case, duration_s
+        self.planned = sorted(planned, key=lambda item: item.at_s)
+        self.invariants = Invariants(case.here.table.size)
+        self.timings: list[Timing] = []
+        self._waiting = list(self.planned)
+        self._active: list[_Watch] = []
+        self._mended_s = -math.inf
+        self._deaf_until_s = np.full(case.here.table.size, -math.inf)
+        self.gave_kwh = 0.0
+
+    async def go(self) -> str:
+        """Play it; the trace's digest."""
+        rig = Rig(self.case, self._tick)
+        try:
+            rig.start()
+            await rig.pass_time(self.duration_s)
+        finally:
+            await rig.close()
+        return rig.trace.hexdigest()
+
+    def _tick(self, rig: Rig) -> None:
+        at_s = rig.at_s
+        self._mend(rig, at_s)
+        self._begin(rig, at_s)
+        if at_s >= 1.0:
+            self.invariants.look(rig)
+        self._watch(rig, at_s)
+        self._judge_service(rig, at_s)
+        self.gave_kwh += float(-np.minimum(rig.power_kw, 0.0).sum()) / 36_000.0
+
+    def _begin(self, rig: Rig, at_s: float) -> None:
+        while self._waiting and self._waiting[0].at_s <= at_s:
+            planned = self._waiting.pop(0)
+            watch = _Watch(planned, BY_ID[planned.id])
+            watch.fault.begin(rig, planned.row, random.Random(planned.luck))
+            rig.trace.record(rig.true_clock.monotonic(), "world", "begin", planned.id.encode())
+            self._active.append(watch)
+            for invariant in watch.fault.excuses:
+                until = self.invariants.excuses.until_s
+                end_s = watch.due_s if math.isfinite(watch.due_s) else planned.at_s + planned.lasts_s + 2.0
+                until[invariant] = max(until.get(invariant, -math.inf), end_s)
+
+    def _mend(self, rig: Rig, at_s: float) -> None:
+        for watch in [item for item in self._active if item.planned.at_s + item.planned.lasts_s <= at_s]:
+            self._active.remove(watch)
+            watch.fault.mend(rig, watch.planned.row)
+            rig.trace.record(rig.true_clock.monotonic(), "world", "mend", watch.planned.id.encode())
+            self._mended_s = at_s
+            if watch.was_unsafe and watch.fault.safe != "as always":
+                self.timings.append(Timing(watch.planned.id, round(watch.unsafe_s - watch.planned.at_s, 3)))
+
+    def _watch(self, rig: Rig, at_s: float) -> None:
+        """I8: bounded response; of several faults the slowest counts."""
+        hearing = self._hearing(rig, at_s)
+        for watch in self._active:
+            everybody = at_s > watch.planned.at_s + LEASE_S and watch.fault.safe == "nothing given"
+            concerned = np.ones_like(hearing) if everybody or watch.fault.detaches else hearing
+            is_alone = len(self._active) == 1 and at_s > self._mended_s + ALONE_S
+            if watch.is_safe(rig, concerned, is_alone=is_alone):
+                continue
+            if at_s <= watch.due_s + 1e-6:
+                watch.was_unsafe, watch.unsafe_s = True, at_s
+            if at_s > self._due_s(watch) + 0.1 + 1e-6:
+                what = (
+                    f"{watch.planned.id} ({watch.fault.name}) since {watch.planned.at_s} s: not '{watch.fault.safe}' but "
+                    + _flows(rig, concerned)
+                )
+                self.invariants.fail("I8", at_s, what)
+
+    def _hearing(self, rig: Rig, at_s: float) -> NDArray[np.bool_]:
+        """Rows that the controller reaches now, and did for a while."""
+        for watch in self._active:
+            if watch.fault.detaches:
+                rows = slice(None) if watch.planned.row < 0 else watch.planned.row
+                self._deaf_until_s[rows] = np.maximum(self._deaf_until_s[rows], at_s + watch.fault.returns_s)
+        for row, name in enumerate(self.case.here.table.ids):
+            known = rig.csms.stations[name] if rig.csms is not None else None
+            # A station may find the answer to its boot absurd (the year 9948): then it is not accepted by its own word. And a
+            # transaction that could not be stored is nobody's yet: the station tells it again.
+            if (
+                known is None
+                or known.accepted is None
+                or not rig.stations[row].connected
+                or row not in known.transactions
+            ):
+                self._deaf_until_s[row] = max(self._deaf_until_s[row], at_s + STEP_S)
+        # A vehicle that has just been plugged in is at its station's fallback until its first setpoint.
+        return (self._deaf_until_s < at_s) & ~(rig.emulated.plant.at_s - _came_s(rig) < REACTION_S)
+
+    def _due_s(self, watch: _Watch) -> float:
+        """Together with others that began meanwhile the slowest response counts."""
+        row = watch.planned.row
+        return max(item.due_s for item in self._active if item.planned.row in (-1, row) or row < 0)
+
+    def _judge_service(self, rig: Rig, at_s: float) -> None:
+        """L1: some time after the last fault everything works again. L2: without a fault nothing ever stops."""
+        if self._active or self._waiting or at_s < max(WARM_S, self._mended_s + HEALED_S):
+            return
+        missing = _missing_service(rig)
+        if missing:
+            self.invariants.fail("L1" if self.planned else "L2", at_s, missing)
+
+
+def _flows(rig: Rig, concerned: NDArray[np.bool_]) -> str:
+    """What flows where, in words."""
+    power = rig.power_kw
+    flowing = np.flatnonzero(concerned & (np.abs(power) > NOTHING_KW))
+    return ", ".join(f"{power[row]:.1f} kW at row {row}" for row in flowing) or "nothing"
+
+
+def _missing_service(rig: Rig) -> str:
+    site, csms = rig.site, rig.csms
+    if site is None or csms is None or site.decision is None:
+        return "no decision is made"
+    if site.decision.state != "ok":
+        return f"the site is {site.decision.state}"
+    away = [name for name, station in csms.stations.items() if station.accepted is None]
+    if away:
+        return f"not connected: {', '.join(away)}"
+    plant = rig.emulated.plant
+    standing = (plant.occupant >= 0) & plant.may_discharge & (plant.at_s - _came_s(rig) > HEALED_S)
+    # A station that refused a discharge is not asked again until its next transaction.
+    refused = [row for station in csms.stations.values() for row in station.refused]
+    standing[refused] = False
+    barred = np.flatnonzero(standing & ~site.board.may_discharge)
+    if barred.size:
+        return f"may not give although it could: {', '.join([rig.case.here.table.ids[row] for row in barred])}"
+    return ""
+
+
+def _came_s(rig: Rig) -> np.ndarray:
+    arrivals = rig.emulated.here.arrivals
+    return np.array([arrivals[index].arrived_s if index >= 0 else math.inf for index in rig.emulated.plant.occupant])
+
+
+def run_case(seed: int, duration_s: float, evses: int, planned: Sequence[Planned]) -> Outcome:
+    """One run of a seed with these faults. CPU seconds are this process's."""
+    structlog.configure(processors=[_mute])
+    began = _cpu_s()
+    case = cases.draw(seed, duration_s, evses)
+    run = _Run(case, planned, duration_s)
+    try:
+        trace = run_sim(run.go(), seed=seed)
+    except Exception as error:
+        trace = ""
+        run.invariants.violations.append(Violation(-1.0, "crash", f"{type(error).__name__}: {error}"))
+    blocks = list(run.invariants.blocks_kwh.values())[1:-1]
+    ratio = 1.0
+    if blocks:
+        alone_kw, with_kw = max(b for _, b in blocks) * 4.0, max(a for a, _ in blocks) * 4.0
+        ratio = with_kw / max(case.settings.peak.limit_kw, alone_kw)
+    return Outcome(
+        seed=seed, duration_s=duration_s, faults=tuple(run.planned), violations=tuple(run.invariants.violations),
+        timings=tuple(run.timings), gave_kwh=round(run.gave_kwh, 3), peak_ratio=round(ratio, 4), trace=trace,
+        cpu_s=_cpu_s() - began,
+    )  # fmt: skip
+
+
+def run_seed(seed: int, duration_s: float, evses: int) -> tuple[Outcome, Outcome]:
+    """A seed with its faults, and the beginning of it without."""
+    planned = schedule(seed, evses, WARM_S, duration_s - HEALED_S - 15.0)
+    return run_case(seed, duration_s, evses, planned), run_case(seed, max(QUIET_SHARE * duration_s, 300.0), evses, ())
+
+
+def smallest(outcome: Outcome, evses: int, tries: int = 40) -> Outcome:
+    """The same violation with as few faults as can be found by leaving out one after another, and no longer than it takes."""
+    first = outcome.violations[0]
+    best = outcome
+    for planned in outcome.faults:
+        if tries <= 0:
+            break
+        tries -= 1
+        fewer = tuple(item for item in best.faults if item != planned)
+        shown = run_case(outcome.seed, best.duration_s, evses, fewer)
+        if any(item.invariant == first.invariant for item in shown.violations):
+            best = shown
+    return best
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _mute(_log: object, _name: str, _words: object) -> "dict[str, object]":
+    raise structlog.DropEvent
+
+
+def campaign(seeds: Sequence[int], duration_s: float, evses: int, processes: int) -> Iterator[tuple[Outcome, Outcome]]:
+    """Runs of many seeds, as they are done, on several processes."""
+    if processes <= 1:
+        for seed in seeds:
+            yield run_seed(seed, duration_s, evses)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = [pool.submit(run_seed, seed, duration_s, evses) for seed in seeds]
+        for done in waiting:
+            yield done.result()
