@@ -222,7 +222,6 @@ def test_ft15_nothing_is_acknowledged_that_the_store_refused_and_all_of_it_is_ke
     assert {item.station_id for item in run.rig.store.open_transactions()} == {"bay-1", "bay-2"}
 
 
-@pytest.mark.xfail(strict=True, reason="an event that waited counts as a station whose clock is off")
 def test_ft15_an_event_that_waited_is_no_clock_that_is_off() -> None:
     """What could not be stored for half a minute comes late: the stations' clocks are as right as before, and vehicles go on."""
     run = show(giving_case(), [Planned("FT15", 58.0, 30.0)], 125.0)

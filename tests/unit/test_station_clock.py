@@ -1,6 +1,6 @@
 """What is believed of a station's clock: late messages are not a clock that is behind."""
 
-from gridtide.run.csms.station import BELIEVED_S, Provision, Station
+from gridtide.run.csms.station import BELIEVED_S, TOLD_AGAIN_S, Provision, Station
 
 WALL_S, MONO_S = 1_772_445_600.0, 500.0
 
@@ -47,3 +47,27 @@ def test_a_station_that_told_nothing_has_our_time_and_no_step_of_ours_reaches_on
     fresh = Station(Provision(identity="bay-1", rows={1: 0}, dialect="refuse"))
     assert fresh.its_time_s(MONO_S, WALL_S) == WALL_S
     assert station().its_time_s(MONO_S + 1.0, 0.0) == WALL_S + 1.0
+
+
+def test_an_event_that_could_not_be_stored_comes_late_and_so_do_those_behind_it() -> None:
+    made = station()
+    assert not made.waited(WALL_S - 30.0, MONO_S, WALL_S)
+    made.note_unstored(WALL_S + 1.0, MONO_S + 1.0)
+    assert made.waited(WALL_S + 1.0, MONO_S + 31.0, WALL_S + 31.0)
+    assert made.waited(WALL_S + 20.0, MONO_S + 31.0, WALL_S + 31.0)
+    assert not made.waited(WALL_S - 3600.0, MONO_S + 31.0, WALL_S + 31.0), (
+        "older than what was refused: its clock was set back"
+    )
+
+
+def test_what_waited_is_over_when_an_event_is_of_now_and_after_a_while() -> None:
+    made = station()
+    made.note_unstored(WALL_S, MONO_S)
+    assert not made.waited(WALL_S + 31.0, MONO_S + 31.0, WALL_S + 31.0)
+    assert not made.waited(WALL_S + 5.0, MONO_S + 32.0, WALL_S + 32.0)
+    made.note_unstored(WALL_S, MONO_S)
+    made.note_unstored(WALL_S + 3.0, MONO_S + 3.0)
+    late_s = TOLD_AGAIN_S + 2.0
+    assert made.waited(WALL_S, MONO_S + late_s, WALL_S + late_s), "from the newest failure on"
+    late_s += 2.0
+    assert not made.waited(WALL_S, MONO_S + late_s, WALL_S + late_s)

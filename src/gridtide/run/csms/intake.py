@@ -61,7 +61,6 @@ class Intake:
         vehicles = Vehicles(self.desk, self.needs)
         self.transactions = Transactions(self.desk, tokens, self.needs, vehicles.take)
         self.reports, self.notices = Reports(self.desk), Notices(self.desk)
-        self.preparation.prepared = self.reports.local_lists.catch_up
         blocks: tuple[Block, ...] = (
             *(tokens, self.transactions, vehicles),
             *(self.reports, self.certificates, self.notices),

@@ -25,6 +25,7 @@ from gridtide.run.csms.rivals import ALARM_AT
 from gridtide.run.csms.security_events import keep_tampered, restore_tampered
 from gridtide.run.csms.setpoints import SetpointSender
 from gridtide.run.csms.station import DriverDefault, OnEvent, Provision, Station
+from gridtide.run.csms.stop_order import StopOrders
 from gridtide.run.net import Link
 from gridtide.run.store import Store
 from gridtide.wire.ocpp import codec, dialects
@@ -95,6 +96,8 @@ class Csms:
                 station.transactions[row] = open_one.transaction_id
                 # It was accepted before it could begin a transaction.
                 station.booted = True
+        self.stop_orders = StopOrders(self.stations.values, store, clock, self._on_event)
+        self._intake.preparation.prepared = self._prepared
         self._intake.needs.restore(self.stations.values())
         restore_tampered(store, self.stations.values(), board)
 
@@ -120,6 +123,7 @@ class Csms:
                 del self.stations[identity]
                 self._intake.needs.forget(station)
                 keep_tampered(self._intake.desk.store, station, False)
+                self.stop_orders.forget(identity)
                 if station.conversation is not None:
                     self._spawn(station.conversation.hang_up(4404, "no longer registered"))
             return
@@ -211,6 +215,10 @@ class Csms:
             raise KeyError(f"there is no station {identity!r}")
         return await self.reports.push_local_list(self.stations[identity])
 
+    def _prepared(self, station: Station) -> None:
+        self.stop_orders.tell(station)
+        self.reports.local_lists.catch_up(station)
+
     def _unprepare(self, station: Station) -> None:
         """The profile underneath may go: no discharge from now on."""
         station.underneath.clear()
@@ -230,6 +238,7 @@ class Csms:
 
     def apply(self, decision: Decision) -> None:
         """Send a decision's setpoints: what changed, and leases that must be renewed."""
+        self.stop_orders.follow(decision.state == "estop")
         self.sender.apply(decision, self.stations.values())
 
     def tell(self, on_event: OnEvent) -> None:

@@ -19,6 +19,8 @@ TOLD_KEPT = 1_024
 ENDED_KEPT = 64
 """Transactions of a station whose end is remembered; the store knows all."""
 AGREES_S = 1.0
+TOLD_AGAIN_S = 120.0
+"""What could not be stored is told again by then."""
 BELIEVED_S = 10.0
 """A clock that is behind is believed when it has told that for so long."""
 OnEvent = Callable[[str, str, str], None]
@@ -123,6 +125,8 @@ class Station:
         reaches."""
         self._behind: tuple[float, float] | None = None
         """A lower value that keeps being told, and since when."""
+        self._unstored: tuple[float, float] | None = None
+        """Its stamp of the oldest event that could not be stored, and how long what waits behind it may come late (monotonic)."""
         self.tampered: set[int] = set()
         """Rows whose station told of tampering; no status message clears that."""
 
@@ -210,6 +214,19 @@ class Station:
     def its_time_s(self, monotonic_s: float, wall_s: float) -> float:
         """What its clock shows now, UTC epoch s; ours while it has told nothing."""
         return wall_s if self.ahead_s is None else monotonic_s + self.ahead_s
+
+    def note_unstored(self, stamp_s: float, monotonic_s: float) -> None:
+        """An event stamped so could not be stored: the station tells it again, and those behind it, later."""
+        first_s = stamp_s if self._unstored is None else min(self._unstored[0], stamp_s)
+        self._unstored = (first_s, monotonic_s + TOLD_AGAIN_S)
+
+    def waited(self, stamp_s: float, monotonic_s: float, wall_s: float) -> bool:
+        """Whether an event stamped so is late because the store refused it or one before it: that tells nothing of the clock."""
+        if self._unstored is None:
+            return False
+        if monotonic_s > self._unstored[1] or stamp_s >= self.its_time_s(monotonic_s, wall_s) - AGREES_S:
+            self._unstored = None
+        return self._unstored is not None and stamp_s >= self._unstored[0]
 
     def act(self, now_s: float) -> None:
         """Do what is due at monotonic `now_s`."""

@@ -60,7 +60,7 @@ class Transactions:
             # Also when the connection has ended: record and effect stay together, the repetition would have none.
             try:
                 if error is not None:
-                    self._not_stored(station, error)
+                    self._not_stored(station, event, error)
                 if new:
                     self._take(station, generation, event, message, call.received_at_s)
                 answer.give(self._answer(station, message))
@@ -70,14 +70,15 @@ class Transactions:
         try:
             self._desk.store.post_transaction_event(event, booked)
         except (StoreRangeError, StoreError) as error:
-            self._not_stored(station, error)
+            self._not_stored(station, event, error)
         return answer
 
-    def _not_stored(self, station: Station, error: Exception) -> None:
+    def _not_stored(self, station: Station, event: TransactionEvent, error: Exception) -> None:
         if isinstance(error, StoreRangeError):
             # The station's fault, not ours: no trace in the log, and no repetition to wait for.
             raise RemoteProtocolError("PropertyConstraintViolation", "a field of the event cannot be kept") from None
         if isinstance(error, StoreError):
+            station.note_unstored(event.at_s, self._desk.clock.monotonic())
             self._desk.on_event("store_failed", station.provision.identity, "A transaction event could not be stored.")
         raise error
 
@@ -199,12 +200,7 @@ class Transactions:
         if message.evse is not None and message.evse.connectorId is not None:
             station.connectors[row] = message.evse.connectorId
         board.connected[row] = True
-        clock = self._desk.clock
-        station.hear_clock(event.at_s, clock.monotonic(), clock.wall())
-        # Whatever it is, no lease is built on a clock that may be off.
-        station.skew_s = event.at_s - clock.wall()
-        if abs(station.skew_s) > SKEW_FLAG_S and station.first("skew"):
-            self._desk.on_event("security", station.provision.identity, f"Its clock is off by {station.skew_s:.0f} s.")
+        self._hear_clock(station, event.at_s)
         token = (
             message.idToken if message.idToken is not None or not is_new else self.cards.presented(station, transaction)
         )
@@ -212,6 +208,16 @@ class Transactions:
             self.cards.take(station, row, token)
         is_first_register = self.read(row, message.meterValue, heard_s)
         return is_new or is_first_register or message.idToken is not None
+
+    def _hear_clock(self, station: Station, stamp_s: float) -> None:
+        monotonic_s, wall_s = self._desk.clock.monotonic(), self._desk.clock.wall()
+        if station.waited(stamp_s, monotonic_s, wall_s):
+            return
+        station.hear_clock(stamp_s, monotonic_s, wall_s)
+        # Whatever it is, no lease is built on a clock that may be off.
+        station.skew_s = stamp_s - wall_s
+        if abs(station.skew_s) > SKEW_FLAG_S and station.first("skew"):
+            self._desk.on_event("security", station.provision.identity, f"Its clock is off by {station.skew_s:.0f} s.")
 
     def end(self, station: Station, row: int) -> None:
         """The transaction at `row` is over."""
