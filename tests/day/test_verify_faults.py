@@ -10,7 +10,7 @@ from msgspec import structs
 
 from gridtide.model.thermal import derate
 from gridtide.run.store.memory import MemoryStore
-from gridtide.run.store.sql import AddTransactionEvent
+from gridtide.run.store.transactions_sql import AddTransactionEvent
 from gridtide.run.verify import faults
 from gridtide.run.verify.campaign import HEALED_S, WARM_S
 from gridtide.run.verify.faults import BY_ID, CATALOGUE, Fault, Planned

@@ -17,7 +17,7 @@ import pytest
 
 from gridtide.run.store import SqliteStore, StoreError, TransactionEvent, wal
 from gridtide.run.store import file as store_file
-from gridtide.run.store.sql import AddTransactionEvent
+from gridtide.run.store.transactions_sql import AddTransactionEvent
 from gridtide.run.store.writer import GroupCommit
 
 NOW_S = 1_767_268_800.0
@@ -108,11 +108,11 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from tests.unit.test_store_faults import faulty, event
-from gridtide.run.store import sql
+from gridtide.run.store import transactions_sql
 connection = faulty(Path(sys.argv[1]))
 for number in range(3):
     connection.execute("BEGIN IMMEDIATE")
-    sql.add_transaction_event(connection, event(number))
+    transactions_sql.add_transaction_event(connection, event(number))
     if number == 2 and sys.argv[2] == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     connection.execute("COMMIT")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gridtide.run.store import EventType, StoreError, TransactionEvent
 from gridtide.run.store import file as store_file
-from gridtide.run.store import sql as store_sql
+from gridtide.run.store.transactions_sql import AddTransactionEvent, add_transaction_event
 from gridtide.run.store.writer import GroupCommit
 
 NOW_S = 1_767_268_800.0
@@ -73,10 +73,10 @@ def test_each_waiter_of_a_batch_gets_its_own_result_with_one_wake_up(tmp_path: P
 
         loop.call_soon_threadsafe = count  # type: ignore[method-assign, assignment]
         for number in range(4):
-            held.put(number, store_sql.AddTransactionEvent(event(number)))
-        held.put("again", store_sql.AddTransactionEvent(event(2)))
+            held.put(number, AddTransactionEvent(event(number)))
+        held.put("again", AddTransactionEvent(event(2)))
         held.put("bad", fails)
-        held.put("last", store_sql.AddTransactionEvent(event(9)))
+        held.put("last", AddTransactionEvent(event(9)))
         await held.release(7)
         assert [(name, result) for name, result, error in held.told if error is None] == [
             *((number, True) for number in range(4)), ("again", False), ("last", True),
@@ -96,8 +96,8 @@ def test_one_who_fails_at_its_answer_keeps_nobody_else_from_it(tmp_path: Path) -
             heard.append("stumbled")
             raise ValueError("at the answer")
 
-        held.writer.put(store_sql.AddTransactionEvent(event(0)), stumble, asyncio.get_running_loop())
-        held.put("next", store_sql.AddTransactionEvent(event(1)))
+        held.writer.put(AddTransactionEvent(event(0)), stumble, asyncio.get_running_loop())
+        held.put("next", AddTransactionEvent(event(1)))
         await held.release(1)
         assert (heard, held.told) == (["stumbled"], [("next", True, None)])
 
@@ -116,7 +116,7 @@ def test_a_failed_commit_fails_everybody_in_it(tmp_path: Path) -> None:
             raise sqlite3.OperationalError("disk full (rehearsed)")
 
         for number in range(3):
-            held.put(number, store_sql.AddTransactionEvent(event(number)))
+            held.put(number, AddTransactionEvent(event(number)))
         held.put("end", end_transaction)
         await held.release(4)
         assert [type(error) for _, _, error in held.told] == [StoreError] * 4
@@ -129,10 +129,10 @@ def test_a_failed_commit_fails_everybody_in_it(tmp_path: Path) -> None:
 def test_nothing_is_taken_after_close_and_what_was_put_before_is_written(tmp_path: Path) -> None:
     async def main() -> None:
         held = Held(tmp_path / "a.db")
-        held.put(0, store_sql.AddTransactionEvent(event(0)))
+        held.put(0, AddTransactionEvent(event(0)))
         thread = held.writer.close()
         with pytest.raises(StoreError, match="closed"):
-            held.put(1, store_sql.AddTransactionEvent(event(1)))
+            held.put(1, AddTransactionEvent(event(1)))
         held.gate.set()
         await asyncio.to_thread(thread.join)
         await asyncio.sleep(0)
@@ -151,7 +151,8 @@ EVENTS = st.lists(
 
 
 def rows(connection: sqlite3.Connection) -> list[Any]:
-    return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("transactions", "transaction_heads")]
+    tables = ("transactions", "transaction_heads", "transaction_gaps")
+    return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
 
 
 @settings(max_examples=40, deadline=None)
@@ -160,14 +161,14 @@ def test_events_written_together_are_as_if_written_one_by_one(events: list[Trans
     async def together(path: Path) -> tuple[list[Any], list[Any]]:
         held = Held(path)
         for place, item in enumerate(events):
-            held.put(place, store_sql.AddTransactionEvent(item))
+            held.put(place, AddTransactionEvent(item))
         await held.release(len(events))
         with sqlite3.connect(path) as reader:
             return [result for _, result, _ in held.told], rows(reader)
 
     alone = store_file.connect(":memory:")
     store_file.migrate(alone)
-    results = [store_sql.add_transaction_event(alone, item) for item in events]
+    results = [add_transaction_event(alone, item) for item in events]
     with TemporaryDirectory() as folder:
         assert asyncio.run(together(Path(folder) / "a.db")) == (results, rows(alone))
     alone.close()

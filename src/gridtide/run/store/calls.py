@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from gridtide.run.store import sql as store_sql
+from gridtide.run.store import transactions_sql
 from gridtide.run.store.decisions import Decisions
 from gridtide.run.store.ledger import Ledger
 from gridtide.run.store.outbox import Outbox
@@ -54,14 +55,14 @@ class SqlStore(Ledger, Decisions, Outbox):
     async def add_transaction_event(self, event: TransactionEvent) -> bool:
         """See `Store`."""
         check_transaction_event(event)
-        return await self._write(store_sql.AddTransactionEvent(event))
+        return await self._write(transactions_sql.AddTransactionEvent(event))
 
     def post_transaction_event(
         self, event: TransactionEvent, done: Callable[[bool | None, Exception | None], None]
     ) -> None:
         """See `Store`."""
         check_transaction_event(event, is_json=True)
-        self._post(store_sql.AddTransactionEvent(event), done)
+        self._post(transactions_sql.AddTransactionEvent(event), done)
 
     async def add_event(self, event: StoredEvent) -> int:
         """See `Store`."""
@@ -130,7 +131,7 @@ class SqlStore(Ledger, Decisions, Outbox):
 
     def open_transactions(self) -> tuple[OpenTransaction, ...]:
         """See `Store`."""
-        return self._read(store_sql.read_open_transactions)
+        return self._read(transactions_sql.read_open_transactions)
 
     def transaction_events(
         self, station_id: str, transaction_id: str, first_seq_no: int = 0, limit: int | None = None
@@ -138,7 +139,9 @@ class SqlStore(Ledger, Decisions, Outbox):
         """See `Store`."""
         most = -1 if limit is None else check_count(limit, "limit")
         return self._read(
-            lambda connection: store_sql.read_transaction(connection, station_id, transaction_id, first_seq_no, most)
+            lambda connection: transactions_sql.read_transaction(
+                connection, station_id, transaction_id, first_seq_no, most
+            )
         )
 
     def telemetry(

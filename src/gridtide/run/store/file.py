@@ -71,6 +71,25 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, at_s REAL NOT NULL,
            body TEXT NOT NULL) STRICT""",
     ),
+    (
+        # Events as they came, each naming the one before it: see `transactions_sql`.
+        """CREATE TABLE events_in_order (id INTEGER PRIMARY KEY, station_id TEXT NOT NULL, transaction_id TEXT NOT NULL,
+           seq_no INTEGER NOT NULL, event_type TEXT NOT NULL, at_s REAL NOT NULL, evse_id INTEGER, payload_json TEXT NOT NULL,
+           prev_id INTEGER CHECK (prev_id < id)) STRICT""",
+        """INSERT INTO events_in_order SELECT rowid, station_id, transaction_id, seq_no, event_type, at_s, evse_id, payload_json,
+           lag(rowid) OVER (PARTITION BY station_id, transaction_id ORDER BY rowid) FROM transactions ORDER BY rowid""",
+        """CREATE TABLE transaction_gaps (station_id TEXT NOT NULL, transaction_id TEXT NOT NULL, first_seq_no INTEGER NOT NULL,
+           last_seq_no INTEGER NOT NULL, PRIMARY KEY (station_id, transaction_id, first_seq_no)) STRICT, WITHOUT ROWID""",
+        """INSERT INTO transaction_gaps SELECT station_id, transaction_id, before + 1, seq_no - 1 FROM
+           (SELECT station_id, transaction_id, seq_no, lag(seq_no, 1, -1) OVER
+            (PARTITION BY station_id, transaction_id ORDER BY seq_no) AS before FROM transactions) WHERE seq_no > before + 1""",
+        "ALTER TABLE transaction_heads ADD COLUMN last_id INTEGER NOT NULL DEFAULT 0",
+        """UPDATE transaction_heads SET last_id = newest.id FROM (SELECT station_id, transaction_id, max(rowid) AS id
+           FROM transactions GROUP BY station_id, transaction_id) AS newest
+           WHERE transaction_heads.station_id = newest.station_id AND transaction_heads.transaction_id = newest.transaction_id""",
+        "DROP TABLE transactions",
+        "ALTER TABLE events_in_order RENAME TO transactions",
+    ),
 )
 """Statements that lead from schema version n to n + 1; only ever append."""
 

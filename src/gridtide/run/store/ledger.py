@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gridtide.run.store import ledger_sql
+from gridtide.run.store import ledger_sql, transactions_sql
 from gridtide.run.store.rows import (
     JournalEntry,
     RegistryEntry,
@@ -123,7 +123,7 @@ class Ledger(ABC):
     async def forget_transactions(self, before_s: float) -> int:
         """Delete ended transactions whose last event is older; committed; how many went."""
         before_s = check_at(before_s, "before_s")
-        return await self._write(lambda connection: ledger_sql.forget_transactions(connection, before_s))
+        return await self._write(lambda connection: transactions_sql.forget_transactions(connection, before_s))
 
 
 def _audited(kind: str, key: str, value_json: bytes = b"") -> bytes:

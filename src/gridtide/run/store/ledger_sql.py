@@ -162,13 +162,3 @@ def erase_token(connection: sqlite3.Connection, id_token: str, actor: str, at_s:
     changed = sum(connection.execute(statement, (ERASED, id_token)).rowcount for statement in _ERASE)
     append_audit(connection, at_s, actor, "token.erase", f'{{"events":{changed}}}')
     return changed
-
-
-def forget_transactions(connection: sqlite3.Connection, before_s: float) -> int:
-    """Delete ended transactions whose last event is older than `before_s`; how many went."""
-    connection.execute(
-        "DELETE FROM transactions WHERE (station_id, transaction_id) IN "
-        "(SELECT station_id, transaction_id FROM transaction_heads WHERE ended = 1 AND last_s < ?)",
-        (before_s,),
-    )
-    return connection.execute("DELETE FROM transaction_heads WHERE ended = 1 AND last_s < ?", (before_s,)).rowcount

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from gridtide.model.view import Severity
-from gridtide.run.store import backup, wal
+from gridtide.run.store import backup, transactions_sql, wal
 from gridtide.run.store import file as store_file
-from gridtide.run.store import sql as store_sql
 from gridtide.run.store.rows import TEXT_LIMIT, StoredEvent, StoreRangeError, TransactionEvent, check_transaction_event
 
 MODE_OFFSET, LOG_MODE = 18, b"\x02\x02"
@@ -116,7 +115,7 @@ def _salvage(path: Path, moved: Path) -> int:
             with closing(store_file.connect(str(spare))) as damaged, closing(store_file.connect(str(path))) as target:
                 target.execute("BEGIN IMMEDIATE")
                 for event in _readable(damaged):
-                    added += store_sql.add_transaction_event(target, event)
+                    added += transactions_sql.add_transaction_event(target, event)
                 target.execute("COMMIT")
         return added
     finally:

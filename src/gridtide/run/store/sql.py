@@ -4,8 +4,7 @@ Writers run inside a transaction of the caller's; every value is a bound paramet
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -14,9 +13,7 @@ from gridtide.run.store.rows import (
     FIRST_HASH,
     AuditCheck,
     AuditEntry,
-    OpenTransaction,
     StoredEvent,
-    TransactionEvent,
     audit_hash,
 )
 
@@ -28,17 +25,6 @@ INSERT INTO events (at_s, code, title, text, severity, source, count, seen) VALU
 ON CONFLICT (code, source) WHERE seen = 0 DO UPDATE SET at_s = max(at_s, excluded.at_s), title = excluded.title,
   text = excluded.text, severity = excluded.severity, count = count + excluded.count
 RETURNING id"""
-_INSERT_TRANSACTION: Final = """
-INSERT INTO transactions (station_id, transaction_id, seq_no, event_type, at_s, evse_id, payload_json)
-VALUES {rows} ON CONFLICT (station_id, transaction_id, seq_no) DO NOTHING"""
-_EVENT_ROW: Final = "(?, ?, ?, ?, ?, ?, ?)"
-_UPSERT_HEAD: Final = """
-INSERT INTO transaction_heads
-  (station_id, transaction_id, evse_id, started_s, last_s, last_seq_no, events, ended) VALUES {rows}
-ON CONFLICT (station_id, transaction_id) DO UPDATE SET evse_id = coalesce(excluded.evse_id, evse_id),
-  started_s = min(started_s, excluded.started_s), last_s = max(last_s, excluded.last_s),
-  last_seq_no = max(last_seq_no, excluded.last_seq_no), events = events + 1, ended = max(ended, excluded.ended)"""
-_HEAD_ROW: Final = "(?, ?, ?, ?, ?, ?, 1, ?)"
 _PUT_TELEMETRY: Final = """
 INSERT OR REPLACE INTO telemetry (series, t_s, value) SELECT id, ?, ? FROM series WHERE name = ?"""
 _AUDIT_COLUMNS: Final = "id, at_s, actor, action, detail_json, prev_hash, hash"
@@ -73,98 +59,6 @@ def read_events(connection: sqlite3.Connection, limit: int) -> tuple[StoredEvent
     names = ("at_s", "code", "title", "text", "severity", "source", "count", "seen", "id")
     # SQLite has no truth values: 0 and 1 become False and True here.
     return tuple(msgspec.convert(dict(zip(names, row, strict=True)), StoredEvent, strict=False) for row in rows)
-
-
-class AddTransactionEvent:
-    """The write of one transaction event, which the writer may join with its neighbours'."""
-
-    __slots__ = ("event",)
-
-    def __init__(self, event: TransactionEvent) -> None:
-        self.event = event
-
-    def __call__(self, connection: sqlite3.Connection) -> bool:
-        return add_transaction_event(connection, self.event)
-
-
-def add_transaction_event(connection: sqlite3.Connection, event: TransactionEvent) -> bool:
-    """Add a transaction event once; False if station, transaction and sequence number are there already."""
-    if connection.execute(_insert(1), _event_row(event)).rowcount == 0:
-        return False
-    connection.execute(_upsert(1), _head_row(event))
-    return True
-
-
-class KnownEventError(Exception):
-    """One of several events was there already, or must not be stored."""
-
-
-def add_new_transaction_events(connection: sqlite3.Connection, events: Sequence[TransactionEvent]) -> None:
-    """Add events with two statements; raises KnownEventError if one was there already or fails: the caller must then undo all."""
-    try:
-        added = connection.execute(_insert(len(events)), [value for event in events for value in _event_row(event)])
-        if added.rowcount < len(events):
-            raise KnownEventError
-        connection.execute(_upsert(len(events)), [value for event in events for value in _head_row(event)])
-    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, ValueError, OverflowError) as error:
-        raise KnownEventError from error
-
-
-@cache
-def _insert(rows: int) -> str:
-    return _INSERT_TRANSACTION.format(rows=", ".join([_EVENT_ROW] * rows))
-
-
-@cache
-def _upsert(rows: int) -> str:
-    return _UPSERT_HEAD.format(rows=", ".join([_HEAD_ROW] * rows))
-
-
-def _event_row(event: TransactionEvent) -> tuple[object, ...]:
-    return (
-        event.station_id, event.transaction_id, event.seq_no, event.event_type, event.at_s, event.evse_id,
-        event.payload_json.decode(),
-    )  # fmt: skip
-
-
-def _head_row(event: TransactionEvent) -> tuple[object, ...]:
-    return (
-        event.station_id, event.transaction_id, event.evse_id, event.at_s, event.at_s, event.seq_no,
-        int(event.event_type == "Ended"),
-    )  # fmt: skip
-
-
-def read_transaction(
-    connection: sqlite3.Connection, station_id: str, transaction_id: str, first_seq_no: int = 0, limit: int = -1
-) -> list[TransactionEvent]:
-    """Events of one transaction by sequence number, from `first_seq_no` on; `limit` below 0: all of them."""
-    rows = connection.execute(
-        "SELECT seq_no, event_type, at_s, evse_id, payload_json FROM transactions "
-        "WHERE station_id = ? AND transaction_id = ? AND seq_no >= ? ORDER BY seq_no LIMIT ?",
-        (station_id, transaction_id, first_seq_no, limit),
-    )
-    return [
-        TransactionEvent(
-            station_id=station_id,
-            transaction_id=transaction_id,
-            seq_no=seq_no,
-            event_type=event_type,
-            at_s=at_s,
-            evse_id=evse_id,
-            payload_json=payload.encode(),
-        )
-        for seq_no, event_type, at_s, evse_id, payload in rows
-    ]
-
-
-def read_open_transactions(connection: sqlite3.Connection) -> tuple[OpenTransaction, ...]:
-    """Every transaction without an `Ended` event, oldest first."""
-    names = ("station_id", "transaction_id", "evse_id", "started_s", "last_s", "last_seq_no", "events")
-    rows = connection.execute(
-        "SELECT station_id, transaction_id, evse_id, started_s, last_s, last_seq_no, events FROM transaction_heads "
-        "WHERE ended = 0 ORDER BY started_s, station_id, transaction_id"
-    )
-    return tuple(OpenTransaction(**dict(zip(names, row, strict=True))) for row in rows)
 
 
 def put_setting(connection: sqlite3.Connection, key: str, value_json: str, actor: str, at_s: float) -> None:

@@ -23,6 +23,7 @@ import structlog
 from gridtide.run.store import sql as store_sql
 from gridtide.run.store.calls import Write
 from gridtide.run.store.rows import StoreError, StoreHealth
+from gridtide.run.store.transactions_sql import AddTransactionEvent, UnfitEventError, add_transaction_events
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -279,7 +280,7 @@ class GroupCommit:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._write(jobs)
-            except store_sql.KnownEventError:
+            except UnfitEventError:
                 self._connection.execute("ROLLBACK")
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._write_each(jobs)
@@ -301,14 +302,14 @@ class GroupCommit:
         _answer(jobs)
 
     def _write(self, jobs: list[_Job]) -> None:
-        """Run the writes in their order, neighbouring transaction events together; raises KnownEventError if one of those was
-        there already. Few statements matter: this thread gives way to the loop at each of them."""
-        for is_event, group in groupby(jobs, lambda job: isinstance(job.write, store_sql.AddTransactionEvent)):
+        """Run the writes in their order, neighbouring transaction events together; raises UnfitEventError if one of those
+        cannot be stored. Few statements matter: this thread gives way to the loop at each of them."""
+        for is_event, group in groupby(jobs, lambda job: isinstance(job.write, AddTransactionEvent)):
             together = list(group)
             if is_event and len(together) > 1:
-                store_sql.add_new_transaction_events(self._connection, [job.write.event for job in together])
-                for job in together:
-                    job.result = True
+                is_new = add_transaction_events(self._connection, [job.write.event for job in together])
+                for job, result in zip(together, is_new, strict=True):
+                    job.result = result
             else:
                 self._write_each(together)
 
