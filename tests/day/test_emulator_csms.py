@@ -19,7 +19,7 @@ def standard_site(version: Version) -> WireSite:
             setup=Setup(standard=True, fallback_kw=4.0),
         )  # fmt: skip
         wire.emulated.stations[row] = new
-        new.plug(wire.emulated._car(row))
+        new.plug(wire.emulated.car(row))
     wire.start()
     return wire
 

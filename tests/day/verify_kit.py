@@ -1,5 +1,6 @@
 """A site whose vehicles really give, faults and defects begun in it at known instants, and what there was to see at every tick."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,8 +9,7 @@ from msgspec import Struct, structs
 
 from gridtide.control import site as control
 from gridtide.control.peak import PeakSettings
-from gridtide.model.fleet import Floats, SiteLimits
-from gridtide.run.emulator.station import EmulatedStation
+from gridtide.model.fleet import Bools, Floats, SiteLimits
 from gridtide.run.net import LinkFaults
 from gridtide.run.simloop import run_sim
 from gridtide.run.verify import case as cases
@@ -23,7 +23,6 @@ from gridtide.twin import plant as twin
 from gridtide.twin.arrivals import Arrival
 from gridtide.twin.building import LoadSeries, textured
 from gridtide.wire.ocpp.actions import Version
-from gridtide.wire.ocpp.events import CallAnswered
 
 ROWS = 3
 BUILDING_KW = 200.0
@@ -73,6 +72,8 @@ class Tick(Struct, frozen=True, eq=False):
     setpoint_kw: Floats | None
     building_kw: float
     state: str
+    excluded: Bools
+    """Rows that the controller counts out for a welded contactor."""
 
 
 class Shown(_Run):
@@ -83,34 +84,13 @@ class Shown(_Run):
     ) -> None:
         super().__init__(case, planned, duration_s)
         self.ticks: list[Tick] = []
-        self.acknowledged: list[tuple[float, Event]] = []
         self._act = act
         self.rig: Rig | None = None
 
-    async def go(self) -> str:
-        """As the campaign does, but the rig stays to be looked at."""
-        self.rig = rig = Rig(self.case, self._tick)
-        for station in rig.stations.values():
-            self._listen(rig, station)
-        try:
-            rig.start()
-            await rig.pass_time(self.duration_s)
-        finally:
-            await rig.close()
-        return rig.trace.hexdigest()
-
-    def _listen(self, rig: Rig, station: EmulatedStation) -> None:
-        """Note each transaction event that is acknowledged to the station."""
-        delivered, outbox = station._delivered, station.core.outbox
-
-        def note(place: int, outcome: object) -> None:
-            owed = outbox._under_way[place]
-            if owed is not None and owed.action == "TransactionEvent" and isinstance(outcome, CallAnswered):
-                event = (station.identity, owed.transaction_id or "", int(getattr(owed.payload, "seqNo")))  # noqa: B009
-                self.acknowledged.append((rig.at_s, event))
-            delivered(place, outcome)
-
-        station._delivered = note  # type: ignore[method-assign]
+    def _rig(self) -> Rig:
+        """As the campaign's, but it stays to be looked at."""
+        self.rig = super()._rig()
+        return self.rig
 
     def _tick(self, rig: Rig) -> None:
         self._act(rig)
@@ -120,6 +100,7 @@ class Shown(_Run):
         self.ticks.append(Tick(
             round(rig.at_s, 3), rig.power_kw.copy(), None if decision is None else decision.setpoint_kw.copy(),
             0.0 if sample is None else sample.building_kw, "none" if decision is None else decision.state,
+            np.zeros(rig.power_kw.size, dtype=np.bool_) if rig.site is None else rig.site.state.trust.open.welded.copy(),
         ))  # fmt: skip
 
     # --- what there was to see --------------------------------------------------------------------------------------
@@ -139,8 +120,15 @@ class Shown(_Run):
     def to_safe_s(self, planned: Planned) -> float:
         """From the onset to the last tick outside the fault's safe state, at any row; 0 if it never left it."""
         ticks = self.between(planned.at_s, planned.at_s + planned.lasts_s)
-        unsafe = [tick.at_s for tick in ticks if not _is_safe(BY_ID[planned.id].safe, tick.power_kw, planned.row)]
+        unsafe = [tick.at_s for tick in ticks if not _is_safe(BY_ID[planned.id].safe, tick, planned.row)]
         return max(unsafe, default=planned.at_s) - planned.at_s
+
+    @property
+    def acknowledged(self) -> list[tuple[float, Event]]:
+        """Every transaction event that a station was told is kept, and when; in the order of time."""
+        assert self.rig is not None
+        told = [item for outbox in self.rig.outboxes.values() for item in outbox.acknowledged]
+        return sorted((at_s, (event.station, event.transaction, event.number)) for at_s, event in told)
 
     def stored(self) -> list[Event]:
         """Every transaction event the store holds."""
@@ -154,8 +142,13 @@ class Shown(_Run):
         return {event.code for event in self.rig.store.events(10_000)}
 
 
-def _is_safe(safe: str, power: Floats, row: int) -> bool:
+def _is_safe(safe: str, tick: Tick, row: int) -> bool:
+    power = tick.power_kw
     match safe:
+        case "nothing charged":
+            return not bool((power > NOTHING_KW).any())
+        case "row excluded":
+            return bool(tick.excluded[row])
         case "nothing given":
             return not bool((power < -NOTHING_KW).any())
         case "row gives nothing":
@@ -184,6 +177,13 @@ def show(
     finally:
         structlog.reset_defaults()
     return run
+
+
+def chatty(rig: Rig, until_s: float = math.inf) -> None:
+    """Every station tells a transaction event each second, as one whose readings are events does."""
+    if rig.at_s < until_s and abs(rig.at_s - round(rig.at_s)) < 0.01:
+        for station in rig.stations.values():
+            station.blocks.transactions.tell("Updated", "MeterValuePeriodic")
 
 
 def with_noise(case: Case, noise: LinkFaults) -> Case:

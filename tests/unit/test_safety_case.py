@@ -69,7 +69,20 @@ def test_the_file_names_tests_that_exist_and_a_row_for_every_fault() -> None:
 
 def test_a_small_run_becomes_a_page(tmp_path: Path) -> None:
     output = tmp_path / "page.md"
-    size = ("--seeds", "1", "--hours", "0.1", "--evses", "2", "--pair-seeds", "1", "--every", "600", "--processes", "1")
+    size = (
+        "--seeds",
+        "1",
+        "--hours",
+        "0.1",
+        "--evses",
+        "2",
+        "--pair-seeds",
+        "1",
+        "--every",
+        "1200",
+        "--processes",
+        "1",
+    )
     code = safety_case.main([*size, "--output", str(output)])
     text = output.read_text(encoding="utf-8")
     found = re.search(r"\*\*(\d+) violations\*\*", text)

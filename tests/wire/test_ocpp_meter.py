@@ -69,7 +69,15 @@ def test_energy_soc_and_temperature() -> None:
 
 @pytest.mark.parametrize("percent", [-0.1, 100.1, 1e9])
 def test_an_impossible_soc_does_not_count(percent: float) -> None:
-    assert read(sample(percent, "SoC", "Percent")).soc is None
+    reading = read(sample(percent, "SoC", "Percent"))
+    assert reading.soc is None
+    assert reading.soc_is_impossible
+
+
+def test_a_possible_soc_beside_an_impossible_one_counts() -> None:
+    reading = read(sample(120.0, "SoC", "Percent"), sample(50.0, "SoC", "Percent"))
+    assert reading.soc == pytest.approx(0.5)
+    assert not reading.soc_is_impossible
 
 
 def test_later_values_win_value_by_value() -> None:

@@ -14,7 +14,7 @@ from gridtide.wire.ocpp.composite import MAX_PERIODS, MAX_SPAN_S, composite, com
 from gridtide.wire.ocpp.generated import v21, v201
 from gridtide.wire.ocpp.operation_modes import ALLOWED, NEEDED, Surroundings, interpolated
 from gridtide.wire.ocpp.profile_checks import Situation, discharges, refusal
-from gridtide.wire.ocpp.profiles import InstalledProfile, Running, profile_power_kw, survivors
+from gridtide.wire.ocpp.profiles import InstalledProfile, Running, next_change, profile_power_kw, survivors
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HERE = Situation(transactions={1: "t-1"})
@@ -288,6 +288,36 @@ def test_a_composite_is_the_pointwise_evaluation(held: list[InstalledProfile], r
         wanted = profile_power_kw(held, now)
         told = [item for item in found.slices if item.offset_s <= second][-1].power
         assert msgspec.structs.replace(told, profile_id=wanted.profile_id) == wanted, second
+
+
+@given(st.lists(installed(), max_size=5), SITUATIONS)
+def test_nothing_changes_before_the_next_change(held: list[InstalledProfile], running: Running) -> None:
+    lasts = next_change(held, running)
+    assert lasts is None or lasts > timedelta(0)
+    kept, power = survivors(held, running), profile_power_kw(held, running)
+    for second in range(2 * SPAN_S):
+        later = msgspec.structs.replace(running, now=running.now + timedelta(seconds=second))
+        if lasts is not None and later.now - running.now >= lasts:
+            break
+        assert survivors(held, later) == kept
+        assert profile_power_kw(held, later) == power
+
+
+def test_the_next_change_is_each_bound_of_a_profile_in_turn() -> None:
+    """Known instants, fractions of a second too: a profile's begin, its periods, its end, offline, the next day."""
+    held = put(
+        profile(
+            limit(1.0), limit(2.0, 10), schedule_duration=30, validFrom=NOON + timedelta(seconds=2.5),
+            validTo=NOON + timedelta(seconds=40), maxOfflineDuration=35,
+        )
+    )  # fmt: skip
+    offline = NOON
+    for now_s, next_s in ((-5.0, 0.0), (0.0, 2.5), (2.5, 10.0), (10.0, 30.0), (30.0, 35.0), (35.0, 40.0)):
+        assert next_change([held], at(now_s, offline_since=offline)) == timedelta(seconds=next_s - now_s)
+    assert next_change([held], at(40.0, offline_since=offline)) is None
+    daily = put(profile(limit(1.0), chargingProfileKind="Recurring", recurrencyKind="Daily"))
+    assert next_change([daily], at(3600.0)) == timedelta(hours=23)
+    assert next_change([], at()) is None
 
 
 @settings(max_examples=100)

@@ -60,7 +60,7 @@ def step(
     `came`, `other`: as in `soc_check.step`.
     """
     hours = dt_s / 3600.0
-    own = state.own_kwh + np.nan_to_num(power_kw, nan=0.0, posinf=0.0, neginf=0.0) * hours
+    own = state.own_kwh + np.where(np.isfinite(power_kw), power_kw, 0.0) * hours
     through = state.through_kwh + np.abs(own - state.own_kwh)
     gap = np.abs(register_kwh - state.register_kwh - own)
     rated = np.maximum(table.charge_kw, table.discharge_kw)

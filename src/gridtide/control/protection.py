@@ -68,7 +68,8 @@ def is_tighter(now: GridPermit, before: GridPermit) -> bool:
 
 def site_load_kw(import_kw: float, fleet: FleetSample, table: EvseTable) -> float:
     """The site's load as if nobody discharged, kW: metered import and what the rows say they give."""
-    return import_kw + float(np.nansum(np.maximum(-known_kw(fleet, table), 0.0)))
+    known = known_kw(fleet, table)
+    return import_kw + float(np.where(known < 0.0, -known, 0.0).sum())
 
 
 def _load(power_kw: float, sample: GridSample | None) -> Load:

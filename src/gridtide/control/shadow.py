@@ -65,7 +65,8 @@ def compare(
 ) -> tuple[ShadowState, Carried]:
     """Advance the clocks of comparison to where the site's own clock is; `power_kw` is the metered import."""
     after, shadow_kw = step(state, fleet, needs, table, dt_s)
-    known = np.where(fleet.connected, np.nan_to_num(known_kw(fleet, table)), 0.0)
+    known = known_kw(fleet, table)
+    known = np.where(fleet.connected & ~np.isnan(known), known, 0.0)
     building_kw = power_kw - float(known.sum())
     given_kwh = -float(np.minimum(known, 0.0).sum()) * dt_s / 3600.0
     gap_s = max(5.0, 2.5 * dt_s)

@@ -19,6 +19,8 @@ from gridtide.model.decision import Decision, Quality, Snapshot
 from gridtide.model.demand import DemandInterval
 from gridtide.model.fleet import EvseTable, FleetSample, Floats, SiteLimits
 
+LEAST_CYCLE_S = 1e-3
+
 
 class Settings(Struct, frozen=True, eq=False, kw_only=True):
     """Everything a cycle is told beside the snapshot."""
@@ -67,7 +69,8 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     believed, fleet, notes = trust.step(state.trust, snapshot.fleet, snapshot.mono_s, table, settings.trust)
     snapshot = structs.replace(snapshot, fleet=fleet)
     elapsed_s = snapshot.mono_s - state.at_s
-    cycle_s = elapsed_s if 0.0 < elapsed_s < 10.0 * settings.cycle_s else settings.cycle_s
+    # A second decision at the same instant (one between two cycles, and the cycle) earns no second ramp.
+    cycle_s = max(elapsed_s, LEAST_CYCLE_S) if 0.0 <= elapsed_s < 10.0 * settings.cycle_s else settings.cycle_s
     fleet_kw = float(np.nansum(_believed_kw(fleet, settings)))
     watched, verdict = meter.watch(
         state.meter, snapshot.meter, snapshot.mono_s, fleet_kw, float(table.charge_kw.sum()),
@@ -138,12 +141,12 @@ def _available(fleet: FleetSample, need: needs.Needs, settings: Settings) -> tup
     table, rules = settings.table, settings.need
     _, lowest = needs.lowest_soc(table, fleet, rules)
     limit = np.minimum(np.where(fleet.discharge_limit_kw >= 0.0, fleet.discharge_limit_kw, 0.0), table.discharge_kw)
-    above = np.where(fleet.capacity_kwh > 0.0, np.nan_to_num(fleet.soc) - lowest, 0.0)
+    above = np.where(fleet.capacity_kwh > 0.0, np.where(np.isnan(fleet.soc), 0.0, fleet.soc) - lowest, 0.0)
     reserve_s = rules.give_reserve_s + 4.0 * settings.cycle_s
     left_enough = table.storage | (np.where(np.isnan(fleet.left_s), 0.0, fleet.left_s) > reserve_s)
     online = fleet.connected & ~fleet.fault & (fleet.age_s <= settings.guard.silent_s)
     may = online & fleet.may_discharge & (need.spare_s > reserve_s) & left_enough
-    power = np.where(may, limit * np.clip(above / settings.guard.near_floor_soc, 0.0, 1.0), 0.0)
+    power = np.where(may, limit * (above / settings.guard.near_floor_soc).clip(0.0, 1.0), 0.0)
     power = np.where(power >= table.least_kw, power, 0.0)
     ready = power > 0.0
     energy = (

@@ -77,11 +77,11 @@ def step(
     blind_s = np.where(seen, 0.0, state.blind_s + dt_s)
     anew = came | other | (np.maximum(blind_s, state.blind_s) > settings.away_s)
     moved, share = _counted(state, fleet, power_kw, table, dt_s, settings)
-    own = np.clip(state.own + moved, 0.0, 1.0)
+    own = (state.own + moved).clip(0.0, 1.0)
     pull = settings.drift * share
-    own = own + np.where(possible, np.clip(told - own, -pull, pull), 0.0)
+    own = own + np.where(possible, (told - own).clip(-pull, pull), 0.0)
     # Many vehicles tell 0 until they know.
-    own = np.where(anew | np.isnan(own), np.where(possible & (told > 0.0), np.clip(told, 0.0, 1.0), np.nan), own)
+    own = np.where(anew | np.isnan(own), np.where(possible & (told > 0.0), told.clip(0.0, 1.0), np.nan), own)
     wrong = fleet.connected & ((np.abs(told - own) > settings.tolerance) | ~(possible | np.isnan(told)))
     doubt_s = np.where(wrong, np.minimum(state.doubt_s, now_s), np.inf)
     fault = (state.fault & ~came | wrong & (now_s - doubt_s >= settings.confirm_s)) & fleet.connected
@@ -91,7 +91,7 @@ def step(
         fleet.capacity_kwh, _departs_s(fleet, now_s), blind_s, doubt_s, fault,
     )  # fmt: skip
     doubtful = wrong | fault
-    lower = np.clip(np.fmin(np.where(possible, told, np.nan), own), 0.0, 1.0)
+    lower = np.fmin(np.where(possible, told, np.nan), own).clip(0.0, 1.0)
     return after, np.where(doubtful, lower, told), doubtful
 
 

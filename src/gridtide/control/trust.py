@@ -165,15 +165,15 @@ def _contactors(state: OpenState, fleet: FleetSample, now_s: float, settings: Tr
 def _notes(before: TrustState, after: TrustState, fleet: FleetSample) -> tuple[Note, ...]:
     """What is new in this cycle."""
     found: list[Note] = []
-    for row in np.flatnonzero(after.open.welded & ~before.open.welded):
+    for row in (after.open.welded & ~before.open.welded).nonzero()[0]:
         text = f"{fleet.power_kw[row]:.1f} kW flow although it is open."
         found.append(Note("contactor_welded", int(row), text))
-    for row in np.flatnonzero(after.soc.fault & ~before.soc.fault):
+    for row in (after.soc.fault & ~before.soc.fault).nonzero()[0]:
         text = f"It tells {fleet.soc[row]:.0%}; by its energy it has {after.soc.own[row]:.0%}."
         found.append(Note("soc_implausible", int(row), text))
-    for row in np.flatnonzero(after.energy.fault & ~before.energy.fault):
+    for row in (after.energy.fault & ~before.energy.fault).nonzero()[0]:
         found.append(Note("energy_mismatch", int(row), f"{after.energy.own_kwh[row]:+.2f} kWh by its power."))
-    for row in np.flatnonzero(after.wear.used_up & ~before.wear.used_up):
+    for row in (after.wear.used_up & ~before.wear.used_up).nonzero()[0]:
         text = f"{after.wear.operations[row]} closings and {after.wear.turns[row]} turns today."
         found.append(Note("contactor_limit", int(row), text))
     return tuple(found)

@@ -18,7 +18,7 @@ def energy_kwh(power_kw: Array, hours: Array, room: Array, width: Array, capacit
     knee = wished * width / full
     straight_kwh = np.maximum(room - knee, 0.0) * capacity_kwh
     linear = wished * hours
-    if bool(np.all(linear <= straight_kwh)):
+    if bool((linear <= straight_kwh).all()):
         return linear
     tau_h = np.maximum(capacity_kwh * width / full, 1e-12)
     rest_h = np.maximum(hours - straight_kwh / np.maximum(wished, 1e-12), 0.0)

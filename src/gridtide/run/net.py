@@ -187,9 +187,11 @@ class MemoryLink:
     async def _wait_until(self, due_s: float) -> None:
         """Until the head is due, or the link ends at this side."""
         sleeper = asyncio.create_task(_arrive(self._clock, due_s))
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        sleeper.add_done_callback(lambda _: _wake(arrived))
         self._sleeper = sleeper
         try:
-            await asyncio.wait((sleeper,))
+            await arrived
         finally:
             self._sleeper = None
             sleeper.cancel()
@@ -216,6 +218,11 @@ class MemoryLink:
             delay_s += self._luck.uniform(0.0, self.faults.jitter_s)
         self._last_due_s = max(self._last_due_s, self._clock.monotonic() + delay_s)
         return self._last_due_s
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def _arrive(clock: Clock, due_s: float) -> None:

@@ -65,7 +65,7 @@ class Trace:
 class _Timer(asyncio.TimerHandle):
     """A timer that knows its place among timers of the same instant."""
 
-    __slots__ = ("_place",)
+    __slots__ = ("_order",)
     _scheduled: bool
 
     def __init__(
@@ -78,12 +78,12 @@ class _Timer(asyncio.TimerHandle):
         context: Context | None,
     ) -> None:
         super().__init__(when_s, callback, args, loop, context)
-        self._place = place
+        self._order = (when_s, *place)
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, _Timer):
             return NotImplemented
-        return (self.when(), self._place) < (other.when(), other._place)
+        return self._order < other._order
 
 
 class _Task(asyncio.Task[T]):

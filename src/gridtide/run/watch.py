@@ -28,12 +28,12 @@ class FleetWatch:
         """Events of this cycle; `setpoint_kw` (n,) is what the rows were asked before it."""
         fleet, told = snapshot.fleet, []
         silent = fleet.connected & ~(fleet.age_s <= self._silent_s) & np.isfinite(fleet.age_s)
-        for row in np.flatnonzero(silent & ~self._silent):
+        for row in (silent & ~self._silent).nonzero()[0]:
             told.append(("station_timeout", int(row), f"No word for {fleet.age_s[row]:.0f} s; its power is reserved."))
-        for row in np.flatnonzero(~silent & self._silent & fleet.connected):
+        for row in (~silent & self._silent & fleet.connected).nonzero()[0]:
             told.append(("station_back", int(row), "It answers again."))
         warm = fleet.temperature_c >= DERATE_FROM_C
-        for row in np.flatnonzero(warm & ~self._warm):
+        for row in (warm & ~self._warm).nonzero()[0]:
             told.append(("over_temperature", int(row), f"{fleet.temperature_c[row]:.0f} °C."))
         self._silent, self._warm = silent, warm
         told += self._not_following(snapshot, setpoint_kw)
@@ -57,7 +57,7 @@ class FleetWatch:
                 int(row),
                 f"Asked {setpoint_kw[row]:.1f} kW, metered {fleet.power_kw[row]:.1f} kW.",
             )
-            for row in np.flatnonzero(due)
+            for row in due.nonzero()[0]
         ]
 
     def _left_short(self, snapshot: Snapshot) -> list[Told]:
@@ -69,5 +69,5 @@ class FleetWatch:
         short = gone & (old.soc < old.need_soc - SHORT_SOC)
         return [
             ("driver_short", int(row), f"Left with {old.soc[row]:.0%}, asked for {old.need_soc[row]:.0%}.")
-            for row in np.flatnonzero(short)
+            for row in short.nonzero()[0]
         ]

@@ -120,9 +120,9 @@ def step(state: EvseState, batteries: Batteries, models: Columns, ambient_c: flo
     """Advance all rows by `dt_s`."""
     plugged = batteries.capacity_kwh > 0.0
     pieces, power, target, wait = _pieces(state, models, plugged, dt_s)
-    factor = _derated(state)
+    factor = _derated(state) if state.cooling.any() else 1.0
     energy = batteries.energy_kwh
-    ac_in = ac_out = loss = np.zeros_like(energy)
+    ac_in = ac_out = loss = np.zeros(energy.size)
     for mean_kw, hours in pieces:
         moved = flow(batteries, energy, mean_kw * factor, hours, models.efficiency)
         energy = energy + moved.into_kwh
@@ -146,7 +146,7 @@ def _pieces(
     pending = np.where(plugged, state.pending_kw, 0.0)
     moving = (power != target) | (pending != target)
     if not moving.any():
-        return [(power, np.full_like(power, dt_s / 3600.0))], power, target, np.zeros_like(power)
+        return [(power, np.full(power.size, dt_s / 3600.0))], power, target, np.zeros(power.size)
     first_s = np.where(pending != target, np.minimum(state.wait_s, dt_s), dt_s)
     pieces: list[tuple[Floats, Floats]] = []
     power = _ramp(pieces, power, target, models.ramp_kw_per_s, first_s)

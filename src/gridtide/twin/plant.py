@@ -170,7 +170,8 @@ def _next_event_s(here: World, plant: Plant) -> float:
 def _wired(here: World, plant: Plant) -> Plant:
     """What is wired against an island acts by itself; its contactor opening means zero power at once."""
     stage = grid.wired(plant.stage, here.grid, plant.at_s)
-    plant = structs.replace(plant, stage=stage)
+    if stage != plant.stage:
+        plant = structs.replace(plant, stage=stage)
     return _cut_off(plant) if stage.is_open else plant
 
 
@@ -257,6 +258,12 @@ def _plug(here: World, plant: Plant, row: int, capacity_kwh: float, soc: float, 
     )
 
 
+def plug(here: World, plant: Plant, index: int, soc: float) -> Plant:
+    """The vehicle of stay `index` is plugged in (again) at this charge; its bay must be empty."""
+    item = here.arrivals[index]
+    return _plug(here, plant, item.row, item.capacity_kwh, soc, index)
+
+
 def unplug(plant: Plant, row: int) -> Plant:
     """Nobody stands at `row` any more: the contactor opens, power is zero at once."""
     old, charger = plant.batteries, plant.evse
@@ -295,9 +302,15 @@ def power_now_kw(here: World, plant: Plant) -> Floats:
     return plant.evse.power_kw + standby
 
 
+def told(plant: Plant, power_kw: Floats) -> tuple[Floats, Floats, Floats]:
+    """As stations round it, (n,): power in whole watts (kW), charge in 0.01 % (0..1), heat-sink temperature in 0.1 degC."""
+    return power_kw.round(3), plant.batteries.soc.round(4), plant.evse.heat_c.round(1)
+
+
 def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
     """What stations report of this instant: power in whole watts, charge in 0.01 %, the driver's told need and departure."""
     size = here.table.size
+    power_kw, soc, heat_c = told(plant, power_kw)
     plugged = plant.batteries.capacity_kwh > 0.0
     never = np.full(size, np.nan)
     return FleetSample(
@@ -305,8 +318,8 @@ def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
         fault=np.zeros(size, dtype=np.bool_),
         may_discharge=plant.may_discharge,
         age_s=np.zeros(size),
-        power_kw=np.round(power_kw, 3),
-        soc=np.round(plant.batteries.soc, 4),
+        power_kw=power_kw,
+        soc=soc,
         capacity_kwh=np.where(plugged, plant.batteries.capacity_kwh, np.nan),
         need_soc=plant.need_soc,
         need_kwh=never,
@@ -314,6 +327,6 @@ def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
         left_s=plant.told_departs_s - plant.at_s,
         charge_limit_kw=here.table.charge_kw,
         discharge_limit_kw=here.table.discharge_kw,
-        temperature_c=np.round(plant.evse.heat_c, 1),
+        temperature_c=heat_c,
         register_kwh=np.where(plugged, np.round(plant.taken_kwh, 3), np.nan),
     )

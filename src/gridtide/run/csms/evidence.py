@@ -83,7 +83,7 @@ class EvidenceBoard:
             capacity_kwh=self.capacity_kwh.copy(),
             need_soc=self.need_soc.copy(),
             minimum_soc=self.minimum_soc.copy(),
-            need_kwh=np.where(asked > 0.0, asked, np.where(np.isnan(asked), np.nan, 0.0)),
+            need_kwh=np.maximum(asked, 0.0),
             left_s=self.departs_s - now_s,
             charge_limit_kw=self.charge_limit_kw.copy(),
             discharge_limit_kw=self.discharge_limit_kw.copy(),

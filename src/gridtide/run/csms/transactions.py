@@ -4,6 +4,7 @@ What happened offline is history without control effect, but an end is an end. A
 transaction incomplete and is asked about; energy is never invented.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -273,6 +274,9 @@ class Transactions:
             board.power_kw[row] = reading.power_kw
         if reading.soc is not None:
             board.soc[row] = round(reading.soc, 6)
+        elif reading.soc_is_impossible:
+            # Not as if nothing was told: the last one told is no longer believed (FT26).
+            board.soc[row] = math.nan
         if reading.temperature_c is not None:
             board.temperature_c[row] = reading.temperature_c
         if reading.voltage_v is not None:

@@ -1,7 +1,7 @@
 """Block K: the charging profiles a station holds, what they ask now and later, and limits that come from elsewhere."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,11 +13,36 @@ from gridtide.wire.ocpp import codec
 from gridtide.wire.ocpp.composite import RateUnit, composite, composite_fields
 from gridtide.wire.ocpp.operation_modes import ProfilePower, Surroundings
 from gridtide.wire.ocpp.profile_checks import Situation, discharges, refusal
-from gridtide.wire.ocpp.profiles import ChargingProfile, InstalledProfile, Running, profile_power_kw, survivors
+from gridtide.wire.ocpp.profiles import (
+    ChargingProfile,
+    InstalledProfile,
+    Running,
+    next_change,
+    profile_power_kw,
+    survivors,
+)
 
 PROFILES_PER_REPORT = 8
 EXTERNAL_ID = 900_000
 """Profile id of a limit from outside."""
+
+
+class _Known(msgspec.Struct, frozen=True, eq=False):
+    """What the profiles asked for at an instant: it holds until one of them, the situation or enough time changes."""
+
+    installed: list[InstalledProfile]
+    situation: tuple[object, ...]
+    at: datetime
+    lasts: timedelta | None
+    """So long; None: for ever."""
+    power: ProfilePower
+
+    def holds(self, installed: list[InstalledProfile], situation: tuple[object, ...], at: datetime) -> bool:
+        """Whether it is still the answer."""
+        if installed is not self.installed or situation != self.situation:
+            return False
+        passed = at - self.at
+        return timedelta(0) <= passed and (self.lasts is None or passed < self.lasts)
 
 
 class ProfilesBook:
@@ -27,6 +52,7 @@ class ProfilesBook:
         self._core, self._model, self._transactions = core, model, transactions
         self.installed: list[InstalledProfile] = []
         self.around = Surroundings()
+        self._known: _Known | None = None
         self._pulled_s: dict[int, float] = {}
         model.live("SmartChargingCtrlr", "Entries", lambda: str(len(self.installed)))
 
@@ -48,9 +74,15 @@ class ProfilesBook:
         """What the profiles ask of the power stage now; None: there are none."""
         if not self.installed:
             return None
-        running = self._running()
-        self.installed = survivors(self.installed, running)
-        return profile_power_kw(self.installed, running)
+        at, now = self._core.now(), self._transactions.now
+        begun = (None, None, False) if now is None else (now.id, now.started_at, now.is_priority)
+        situation = (*begun, self._core.offline_since, self.around)
+        if self._known is None or not self._known.holds(self.installed, situation, at):
+            running = self._running(at)
+            self.installed = survivors(self.installed, running)
+            power, lasts = profile_power_kw(self.installed, running), next_change(self.installed, running)
+            self._known = _Known(self.installed, situation, at, lasts, power)
+        return self._known.power
 
     def sense(self, soc: float | None) -> None:
         """The vehicle's charge, 0..1: some schedules depend on it."""

@@ -43,7 +43,7 @@ class EmulatedSite:
         self._in_kwh, self._out_kwh = np.zeros(size), np.zeros(size)
         for row, station in stations.items():
             if plant.occupant[row] >= 0:
-                station.plug(self._car(row))
+                station.plug(self.car(row))
 
     async def run(self) -> None:
         """Advance for ever, on the clock's grid."""
@@ -74,7 +74,7 @@ class EmulatedSite:
         for index in self.sample.arrived:
             row = self.here.arrivals[index].row
             if row in self.stations:
-                self.stations[row].plug(self._car(row))
+                self.stations[row].plug(self.car(row))
         if self._spread:
             self._report({row: s for row, s in self.stations.items() if (row - self._beats) % self._report_every == 0})
         elif self._beats % self._report_every == 0:
@@ -84,30 +84,36 @@ class EmulatedSite:
         """Each station's contactor follows its transaction; one that welds does not open."""
         is_open, welds = np.zeros((2, self.here.table.size), dtype=np.bool_)
         for row, station in self.stations.items():
-            is_open[row], welds[row] = station.is_open, station.faults.weld
+            if station.is_open:
+                is_open[row], welds[row] = True, station.faults.weld
         self.plant = structs.replace(self.plant, evse=open_contactors(self.plant.evse, is_open, welds))
 
     def _report(self, stations: Mapping[int, EmulatedStation]) -> None:
         if self.sample is None:
             return
-        reported = twin.fleet_sample(self.here, self.plant, self.sample.power_kw)
+        if not stations:
+            return
+        power_kw, soc, heat_c = twin.told(self.plant, self.sample.power_kw)
         for row, station in stations.items():
             station.tick()
             if self.plant.occupant[row] >= 0:
                 station.report(
-                    float(reported.power_kw[row]), float(reported.soc[row]), float(self._in_kwh[row]), float(self._out_kwh[row]),
-                    float(reported.temperature_c[row]),
+                    float(power_kw[row]), float(soc[row]), float(self._in_kwh[row]), float(self._out_kwh[row]),
+                    float(heat_c[row]),
                 )  # fmt: skip
 
     def _count(self) -> None:
         """The stations' registers: energy in and out, each of which only rises; they begin anew with a vehicle."""
         for index in self.sample.arrived if self.sample is not None else ():
-            row = self.here.arrivals[index].row
-            self._net_kwh[row] = self._in_kwh[row] = self._out_kwh[row] = 0.0
+            self.begin_anew(self.here.arrivals[index].row)
         moved_kwh = self.plant.taken_kwh - self._net_kwh
         self._in_kwh += np.maximum(moved_kwh, 0.0)
         self._out_kwh += np.maximum(-moved_kwh, 0.0)
         self._net_kwh = np.array(self.plant.taken_kwh)
+
+    def begin_anew(self, row: int) -> None:
+        """The registers at `row` stand at zero, as with every vehicle that comes."""
+        self._net_kwh[row] = self._in_kwh[row] = self._out_kwh[row] = 0.0
 
     def meter(self) -> Mapping[str, float]:
         """The site meter's registers: power, import energy, and the grid's true voltage and frequency."""
@@ -118,7 +124,8 @@ class EmulatedSite:
         values["import_kwh"] = max(self.plant.ledger.import_kwh, 0.0)
         return values if math.isnan(power_kw) else {**values, "power_kw": round(power_kw + self.extra_kw, 3)}
 
-    def _car(self, row: int) -> Car:
+    def car(self, row: int) -> Car:
+        """What the vehicle at `row` tells its station."""
         item = self.here.arrivals[int(self.plant.occupant[row])]
         return Car(
             token=f"card-{item.session_id}", capacity_kwh=item.capacity_kwh, soc=float(self.plant.batteries.soc[row]),

@@ -1,5 +1,6 @@
 """Runs of one seed each: a warm-up, random faults with every invariant checked, healing; and the same site without a fault."""
 
+import gc
 import math
 import random
 import resource
@@ -13,8 +14,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from gridtide.run.simloop import run_sim
+from gridtide.run.verify import books
 from gridtide.run.verify import case as cases
-from gridtide.run.verify.faults import BY_ID, Fault, Planned, schedule, spelt
+from gridtide.run.verify.fault import Safe
+from gridtide.run.verify.faults import BY_ID, Fault, Planned, rests, schedule, seconds, site_of, spelt
+from gridtide.run.verify.following import Following
 from gridtide.run.verify.invariants import LEASE_S, NOTHING_KW, REACTION_S, Invariants, Violation
 from gridtide.run.verify.rig import Rig
 
@@ -26,6 +30,8 @@ STEP_S: Final = 5.0
 """A station that was out of touch and is accepted again is in step after this time."""
 ALONE_S: Final = 70.0
 """So long after the last fault was mended nothing of it is left: a charging lease, a report, a pause."""
+EVSES: Final = 10
+"""Stations of a site, where nobody says how many."""
 QUIET_SHARE: Final = 0.25
 """So much of the time is run again without a fault (L2)."""
 
@@ -42,6 +48,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     seed: int
     duration_s: float
+    evses: int = EVSES
     faults: tuple[Planned, ...]
     violations: tuple[Violation, ...]
     timings: tuple[Timing, ...] = ()
@@ -55,7 +62,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
     @property
     def command(self) -> str:
         """How to see it again."""
-        return f"gridtide verify --seed {self.seed} --duration {self.duration_s:g} --faults '{spelt(self.faults)}'"
+        evses = "" if self.evses == EVSES else f" --evses {self.evses}"
+        duration = seconds(self.duration_s)
+        return f"gridtide verify --seed {self.seed} --duration {duration}{evses} --faults '{spelt(self.faults)}'"
+
+
+_TOGETHER: Final[dict[Safe, Safe]] = {"all still": "nothing given", "nothing charged": "as always"}
+"""What is asked beside other faults."""
 
 
 class _Watch:
@@ -67,6 +80,17 @@ class _Watch:
         self.unsafe_s = -math.inf
         """When ground truth was last outside the safe state."""
         self.was_unsafe = False
+        self.occupant = -1
+        """The vehicle at the row when it began."""
+        self.told_s = planned.at_s
+        """When the controller last did not know of the end of the row's transaction."""
+        self.bad_seen_s = 0.0
+        """For how long the controller had seen a bad grid when it began."""
+
+    def is_over(self, rig: Rig, at_s: float) -> bool:
+        """Whether it is to be mended: its time is over, or its vehicle has left."""
+        has_left = self.fault.of_vehicle and rig.emulated.plant.occupant[self.planned.row] != self.occupant
+        return has_left or self.planned.at_s + self.planned.lasts_s <= at_s
 
     def is_safe(self, rig: Rig, heard: NDArray[np.bool_], *, is_alone: bool) -> bool:
         """Whether ground truth is in the fault's safe state, at the rows that hear the controller (or do it by themselves).
@@ -76,9 +100,15 @@ class _Watch:
         """
         power, row = rig.power_kw, self.planned.row
         safe = self.fault.safe
-        match "nothing given" if safe == "all still" and not is_alone else safe:
+        if not is_alone:
+            safe = _TOGETHER.get(safe, safe)
+        match safe:
             case "nothing given":
                 return not bool((power[heard] < -NOTHING_KW).any())
+            case "nothing charged":
+                return not bool((power[heard] > NOTHING_KW).any())
+            case "row excluded":
+                return self._is_excluded(rig)
             case "row gives nothing":
                 return not power[row] < -NOTHING_KW
             case "row still":
@@ -88,6 +118,17 @@ class _Watch:
             case _:
                 return True
 
+    def _is_excluded(self, rig: Rig) -> bool:
+        """Whether the controller counts out the welded row; later than that only where it has known of the end long enough."""
+        row, at_s = self.planned.row, rig.at_s
+        known = None if rig.csms is None else rig.csms.stations[rig.case.here.table.ids[row]]
+        if known is None or known.accepted is None or not rig.stations[row].connected or row in known.transactions:
+            self.told_s = at_s
+        if rig.site is not None and rig.site.state.trust.open.welded[row]:
+            return True
+        late = at_s > self.due_s and at_s - self.told_s <= self.fault.t_f_s + STEP_S
+        return late or not rig.emulated.plant.evse.welded[row]
+
 
 class _Run:
     """One run in virtual time."""
@@ -96,25 +137,47 @@ class _Run:
         self.case, self.duration_s = case, duration_s
         self.planned = sorted(planned, key=lambda item: item.at_s)
         self.invariants = Invariants(case.here.table.size)
+        self._following = Following(np.full(case.here.table.size, -math.inf))
         self.timings: list[Timing] = []
         self._waiting = list(self.planned)
         self._active: list[_Watch] = []
         self._mended_s = -math.inf
         self._deaf_until_s = np.full(case.here.table.size, -math.inf)
+        watched = case.settings.protection.grid
+        self._rules = None if watched is None else watched.profile
+        self._left_until_s = -math.inf
+        """The site has left its grid, and nothing flows before then."""
+        self._left_alone = True
+        """Beside no other fault: else only giving must wait for sure."""
         self.gave_kwh = 0.0
 
     async def go(self) -> str:
         """Play it; the trace's digest."""
-        rig = Rig(self.case, self._tick)
+        rig = self._rig()
         try:
             rig.start()
             await rig.pass_time(self.duration_s)
+            for invariant, what in books.wrong(rig):
+                self.invariants.fail(invariant, rig.at_s, what)
         finally:
             await rig.close()
+            # An error that nobody looked at is told when its task is forgotten.
+            gc.collect()
+            self._crashes(rig)
         return rig.trace.hexdigest()
+
+    def _rig(self) -> Rig:
+        return Rig(self.case, self._tick)
+
+    def _crashes(self, rig: Rig) -> None:
+        for failure in rig.failures:
+            self.invariants.fail("crash", rig.at_s, failure)
+        rig.failures.clear()
 
     def _tick(self, rig: Rig) -> None:
         at_s = rig.at_s
+        if rig.failures:
+            self._crashes(rig)
         self._mend(rig, at_s)
         self._begin(rig, at_s)
         if at_s >= 1.0:
@@ -127,6 +190,11 @@ class _Run:
         while self._waiting and self._waiting[0].at_s <= at_s:
             planned = self._waiting.pop(0)
             watch = _Watch(planned, BY_ID[planned.id])
+            if watch.fault.of_vehicle:
+                watch.occupant = int(rig.emulated.plant.occupant[planned.row])
+                if watch.occupant < 0:
+                    continue
+            watch.bad_seen_s = rig.bad_seen_s
             watch.fault.begin(rig, planned.row, random.Random(planned.luck))
             rig.trace.record(rig.true_clock.monotonic(), "world", "begin", planned.id.encode())
             self._active.append(watch)
@@ -136,8 +204,15 @@ class _Run:
                 until[invariant] = max(until.get(invariant, -math.inf), end_s)
 
     def _mend(self, rig: Rig, at_s: float) -> None:
-        for watch in [item for item in self._active if item.planned.at_s + item.planned.lasts_s <= at_s]:
+        for watch in [item for item in self._active if item.is_over(rig, at_s)]:
             self._active.remove(watch)
+            saw_s = rig.bad_seen_s - watch.bad_seen_s
+            if self._rules is not None and rests(watch.fault, self._rules) and saw_s > watch.fault.t_f_s:
+                self._left_until_s = at_s + self._rules.enter_delay_s
+                self._left_alone = not any(
+                    item.at_s <= at_s and item.at_s + item.lasts_s + STEP_S > watch.planned.at_s
+                    for item in self.planned if item != watch.planned
+                )  # fmt: skip
             watch.fault.mend(rig, watch.planned.row)
             rig.trace.record(rig.true_clock.monotonic(), "world", "mend", watch.planned.id.encode())
             self._mended_s = at_s
@@ -161,6 +236,17 @@ class _Run:
                     + _flows(rig, concerned)
                 )
                 self.invariants.fail("I8", at_s, what)
+
+        if at_s < self._left_until_s:
+            self._rest(rig, at_s, hearing)
+
+    def _rest(self, rig: Rig, at_s: float, hearing: NDArray[np.bool_]) -> None:
+        """FT24: nothing flows before the grid was good for as long as the profile says."""
+        is_alone = self._left_alone and not self._active and at_s > self._mended_s + ALONE_S
+        flowing = (np.abs(rig.power_kw) if is_alone else -rig.power_kw) > NOTHING_KW
+        if (flowing & hearing).any():
+            left_s = self._left_until_s - at_s
+            self.invariants.fail("I8", at_s, f"back {left_s:.0f} s too early: {_flows(rig, flowing & hearing)}")
 
     def _hearing(self, rig: Rig, at_s: float) -> NDArray[np.bool_]:
         """Rows that the controller reaches now, and did for a while."""
@@ -191,7 +277,12 @@ class _Run:
         """L1: some time after the last fault everything works again. L2: without a fault nothing ever stops."""
         if self._active or self._waiting or at_s < max(WARM_S, self._mended_s + HEALED_S):
             return
-        missing = _missing_service(rig)
+        # Who left the grid, or could not see it for long, waits for good values first.
+        if self._rules is not None and at_s < rig.good_since_s + self._rules.enter_delay_s + HEALED_S:
+            return
+        missing = _missing_service(rig) or self._following.missing(
+            rig, at_s, self.invariants, is_quiet=not self.planned
+        )
         if missing:
             self.invariants.fail("L1" if self.planned else "L2", at_s, missing)
 
@@ -209,7 +300,11 @@ def _missing_service(rig: Rig) -> str:
         return "no decision is made"
     if site.decision.state != "ok":
         return f"the site is {site.decision.state}"
-    away = [name for name, station in csms.stations.items() if station.accepted is None]
+    ids = rig.case.here.table.ids
+    away = [
+        ids[row] for row, station in rig.stations.items()
+        if not station.connected or csms.stations[ids[row]].accepted is None
+    ]  # fmt: skip
     if away:
         return f"not connected: {', '.join(away)}"
     plant = rig.emulated.plant
@@ -232,7 +327,7 @@ def run_case(seed: int, duration_s: float, evses: int, planned: Sequence[Planned
     """One run of a seed with these faults. CPU seconds are this process's."""
     structlog.configure(processors=[_mute])
     began = _cpu_s()
-    case = cases.draw(seed, duration_s, evses)
+    case = site_of(seed, duration_s, evses, planned)
     run = _Run(case, planned, duration_s)
     try:
         trace = run_sim(run.go(), seed=seed)
@@ -245,7 +340,7 @@ def run_case(seed: int, duration_s: float, evses: int, planned: Sequence[Planned
         alone_kw, with_kw = max(b for _, b in blocks) * 4.0, max(a for a, _ in blocks) * 4.0
         ratio = with_kw / max(case.settings.peak.limit_kw, alone_kw)
     return Outcome(
-        seed=seed, duration_s=duration_s, faults=tuple(run.planned), violations=tuple(run.invariants.violations),
+        seed=seed, duration_s=duration_s, evses=evses, faults=tuple(run.planned), violations=tuple(run.invariants.violations),
         timings=tuple(run.timings), gave_kwh=round(run.gave_kwh, 3), peak_ratio=round(ratio, 4), trace=trace,
         cpu_s=_cpu_s() - began,
     )  # fmt: skip

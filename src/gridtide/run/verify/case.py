@@ -4,16 +4,21 @@ import random
 from typing import Final
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gridtide.control import site as control
+from gridtide.control.grid_profiles import Profile, profile_of
+from gridtide.control.grid_protection import GridSettings
 from gridtide.control.peak import PeakSettings
+from gridtide.control.protection import ProtectionSettings
+from gridtide.control.transformer import Transformer
 from gridtide.model.fleet import EvseTable, Floats, SiteLimits
 from gridtide.run.net import LinkFaults
 from gridtide.twin import evse
 from gridtide.twin import plant as twin
 from gridtide.twin.arrivals import Arrival
 from gridtide.twin.building import LoadSeries, textured
+from gridtide.twin.grid import Grid
 from gridtide.twin.plant import World
 from gridtide.wire.ocpp.actions import Version
 
@@ -23,6 +28,14 @@ BLOCK_S: Final = 900.0
 RATED_KW: Final = 11.0
 FALLBACK_KW: Final = 2.0
 CAPACITIES_KWH: Final = (40.0, 60.0, 77.0, 100.0)
+WATCHED_SHARE: Final = 0.25
+"""Of the seeds have a site that watches its grid. There a meter that is lost for 10 s costs all giving for five minutes."""
+PROFILES: Final = (
+    ("strict", 50.0), ("strict", 60.0), ("default", 50.0), ("default", 60.0), ("vde4105_2018", 50.0),
+    ("ieee1547_2018_cat_ii", 60.0), ("ieee1547_2018_cat_i", 60.0),
+)  # fmt: skip
+CEASE_S, WIRED_RETURN_S = 2.0, 5.0
+"""The wired part is the slowest that is legal, and back long before the controller may be: what is seen is the controller."""
 
 
 class Case(Struct, frozen=True, eq=False):
@@ -61,7 +74,41 @@ def draw(seed: int, duration_s: float, evses: int) -> Case:
     )  # fmt: skip
     versions: tuple[Version, ...] = tuple("2.1" if luck.random() < 0.7 else "2.0.1" for _ in range(evses))
     noise = LinkFaults(latency_s=luck.uniform(0.0, 0.05), jitter_s=luck.uniform(0.0, 0.05))
-    return Case(seed, here, settings, versions, noise)
+    drawn = Case(seed, here, settings, versions, noise)
+    return drawn if profile(seed) is None else watched(drawn)
+
+
+def profile(seed: int) -> Profile | None:
+    """How the seed's site watches its grid; None: it does not."""
+    luck = random.Random(f"{seed}/grid")
+    return _drawn_profile(luck) if luck.random() < WATCHED_SHARE else None
+
+
+def _drawn_profile(luck: random.Random) -> Profile:
+    return profile_of(*luck.choice(PROFILES))
+
+
+def watched(drawn: Case, rules: Profile | None = None, rating_share: float | None = None) -> Case:
+    """The same site with a meter that tells voltage and frequency, and a transformer. Already so: unchanged.
+
+    `rules` and `rating_share` (of the connection) are drawn where they are not given.
+    """
+    if drawn.settings.protection.is_fast:
+        return drawn
+    luck = random.Random(f"{drawn.seed}/grid")
+    luck.random()
+    rules = rules or _drawn_profile(luck)
+    share = rating_share or luck.uniform(0.85, 1.0)
+    grid = Grid(
+        nominal_hz=rules.nominal_hz, nominal_v=230.0 if rules.nominal_hz == 50.0 else 277.0, cease_s=CEASE_S,
+        return_s=WIRED_RETURN_S,
+    )  # fmt: skip
+    unit = Transformer(rating_kva=share * drawn.settings.limits.transformer_kw, power_factor=1.0)
+    protection = ProtectionSettings(grid=GridSettings(profile=rules, nominal_v=grid.nominal_v), site=unit)
+    return structs.replace(
+        drawn, here=structs.replace(drawn.here, grid=grid),
+        settings=structs.replace(drawn.settings, protection=protection),
+    )  # fmt: skip
 
 
 def _table(size: int) -> EvseTable:

@@ -3,43 +3,22 @@
 import math
 import random
 import re
-from collections.abc import Callable, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from msgspec import Struct
+import numpy as np
+from msgspec import Struct, structs
 
+from gridtide.control.grid_profiles import Profile
 from gridtide.run.net import LinkFaults
 from gridtide.run.site import SiteService
+from gridtide.run.verify import case
+from gridtide.run.verify.fault import Begin, Fault, Luck, Safe
+from gridtide.run.verify.faults_grid import GRID
+from gridtide.run.verify.faults_trust import TRUST
 from gridtide.run.verify.rig import Rig
 
-Luck: TypeAlias = random.Random
-Begin: TypeAlias = Callable[[Rig, int, Luck], None]
-Mend: TypeAlias = Callable[[Rig, int], None]
-Safe: TypeAlias = Literal["nothing given", "row gives nothing", "row still", "all still", "as always"]
-"""What must hold on ground truth from `t_f_s` after the onset until the fault is mended: no vehicle gives (S1); the row's does
-not; nothing flows at the row, or anywhere (S3); or simply what always holds, all invariants."""
-
-
-class Fault(Struct, frozen=True, eq=False, kw_only=True):
-    """One row of the catalogue, or one way in which it happens."""
-
-    id: str
-    """Row of the catalogue, with a letter where there are several ways."""
-    name: str
-    slot: str
-    """Faults of one slot do not happen at once (and, by row, at the same station)."""
-    detaches: bool = False
-    """The controller's word does not reach the row in time (or any row): what is safe there comes with the lease."""
-    by_row: bool = False
-    returns_s: float = 5.0
-    """And so long after it was mended."""
-    safe: Safe
-    t_f_s: float
-    excuses: tuple[str, ...] = ()
-    """Invariants that cannot hold between the onset and `t_f_s`."""
-    lasts_s: tuple[float, float] = (5.0, 60.0)
-    begin: Begin
-    mend: Mend
+__all__ = ["BY_ID", "CATALOGUE", "Fault", "Luck", "Planned", "read", "rests", "schedule", "site_of", "spelt"]
 
 
 def _meter(fault_id: str, name: str, kind: str, t_f_s: float, *, safe: Safe = "nothing given", kw: float = 0.0,
@@ -151,6 +130,14 @@ def _stop(rig: Rig, _row: int, _luck: Luck) -> None:
 def _restart(rig: Rig, _row: int) -> None:
     if rig.parts is None:
         rig.start_controller()
+
+
+def _stall(rig: Rig, _row: int, _luck: Luck) -> None:
+    rig.stall()
+
+
+def _go_on(rig: Rig, _row: int) -> None:
+    rig.go_on()
 
 
 def _break_store(rig: Rig, _row: int, _luck: Luck) -> None:
@@ -270,12 +257,16 @@ CATALOGUE: Final[tuple[Fault, ...]] = (
           excuses=("I1", "I2"), lasts_s=(1.0, 30.0), begin=_kill, mend=_restart),
     Fault(id="FT33b", name="controller stopped", slot="controller", detaches=True, safe="nothing given", t_f_s=1.0,
           lasts_s=(5.0, 30.0), begin=_stop, mend=_restart),
+    Fault(id="FT34", name="controller's loop stands still", slot="controller", detaches=True, safe="nothing given",
+          t_f_s=_LEASE_S, excuses=("I1", "I2"), lasts_s=(1.0, 10.0), begin=_stall, mend=_go_on),
     _of_station("FT09c", "station says nothing", "row gives nothing", _LEASE_S, "silent", True),
     _of_station("FT08c", "station refuses discharge", "row gives nothing", _LEASE_S, "refuses_discharge", True),
     _of_station("FT09d", "station answers late", "as always", 0.0, "late_s", 4.0),
     _of_station("FT10", "station's link flaps", "as always", 0.0, "drops", True),
     _of_station("FT11b", "station reuses message ids", "as always", 0.0, "duplicates", True),
     _of_station("FT11c", "station sends broken frames", "as always", 0.0, "malformed", True),
+    *GRID,
+    *TRUST,
 )  # fmt: skip
 BY_ID: Final = {fault.id: fault for fault in CATALOGUE}
 
@@ -291,31 +282,62 @@ class Planned(Struct, frozen=True):
 
 
 def schedule(seed: int, evses: int, start_s: float, end_s: float, most: int = 6) -> tuple[Planned, ...]:
-    """A random schedule between two instants with at most `most` faults at once; the same seed is the same schedule."""
-    luck = random.Random(f"{seed}/faults")
+    """A random schedule between two instants with at most `most` faults at once; the same seed is the same schedule.
+
+    A site leaves its grid once at most, and early enough to be back: the wait afterwards shows little else.
+    """
+    luck, profile = random.Random(f"{seed}/faults"), case.profile(seed)
+    wait_s = profile.enter_delay_s if profile is not None else 0.0
+    has_left = False
     made: list[Planned] = []
     at_s = start_s
     per_s = luck.choice((1 / 60.0, 1 / 20.0, 1 / 8.0))
     while (at_s := at_s + luck.expovariate(per_s)) < end_s:
         fault = luck.choice(CATALOGUE)
+        leaves = profile is not None and rests(fault, profile)
+        if (fault.watched and profile is None) or (leaves and (has_left or at_s + fault.lasts_s[0] + wait_s > end_s)):
+            continue
         planned = Planned(
             fault.id, round(at_s, 1), round(min(luck.uniform(*fault.lasts_s), end_s - at_s), 1),
             luck.randrange(evses) if fault.by_row else -1, luck.getrandbits(31),
         )  # fmt: skip
+        if leaves:
+            planned = structs.replace(planned, lasts_s=round(min(planned.lasts_s, end_s - wait_s - at_s), 1))
         now = [item for item in made if item.at_s + item.lasts_s + 1.0 > planned.at_s]
         if len(now) < most and all(_slot(item) != _slot(planned) for item in now):
             made.append(planned)
+            has_left |= leaves
     return tuple(made)
+
+
+def rests(fault: Fault, profile: Profile) -> bool:
+    """Whether a site with this profile leaves the grid for the fault, and waits before it returns."""
+    return fault.rests == "always" or (fault.rests == "when strict" and profile.strict)
+
+
+def site_of(seed: int, duration_s: float, evses: int, planned: Iterable[Planned]) -> case.Case:
+    """The site of a seed as it must be for these faults."""
+    drawn = case.draw(seed, duration_s, evses)
+    if any(BY_ID[item.id].watched for item in planned):
+        return case.watched(drawn)
+    return drawn
 
 
 def _slot(planned: Planned) -> tuple[str, int]:
     return BY_ID[planned.id].slot, planned.row
 
 
+def seconds(value_s: float) -> str:
+    """Seconds as a command line takes them: every digit, no exponent."""
+    return np.format_float_positional(value_s, trim="-")
+
+
 def spelt(planned: Sequence[Planned]) -> str:
     """A schedule as one word for a command line: FT01a@120.5+30,FT08a@130+20:2~17 (instant, duration, row, luck)."""
     return ",".join(
-        f"{item.id}@{item.at_s:g}+{item.lasts_s:g}" + (f":{item.row}" if item.row >= 0 else "") + f"~{item.luck}"
+        f"{item.id}@{seconds(item.at_s)}+{seconds(item.lasts_s)}"
+        + (f":{item.row}" if item.row >= 0 else "")
+        + f"~{item.luck}"
         for item in planned
     )
 

@@ -48,6 +48,7 @@ _HEAT: Final = "Temperature"
 """Whatever is told in degrees: 2.0.1 has no measurand for it."""
 _ANYWHERE: Final = ("SoC", _HEAT)
 """Measured in the vehicle or the cabinet, and not by phase."""
+_IMPOSSIBLE: Final = "SoC outside 0..100 %"
 _MEANS: Final = ("Voltage", "Current.Import", "Current.Export", "Frequency")
 """Where phases are told, their mean is taken; power and energy are summed."""
 _CELSIUS_UNITS: Final = ("Celsius", "Celcius", "degC")
@@ -63,6 +64,8 @@ class MeterReading(msgspec.Struct, frozen=True, kw_only=True):
     power_kw: float | None = None
     soc: float | None = None
     """0..1."""
+    soc_is_impossible: bool = False
+    """A charge below 0 or above 100 % was told, and none that can be."""
     energy_import_kwh: float | None = None
     energy_export_kwh: float | None = None
     temperature_c: float | None = None
@@ -111,6 +114,7 @@ def _reading(at: datetime, told: dict[str, float]) -> MeterReading:
         t_s=at.timestamp(),
         power_kw=_signed(get("Power.Active.Import"), get("Power.Active.Export")),
         soc=get("SoC"),
+        soc_is_impossible=_IMPOSSIBLE in told and "SoC" not in told,
         energy_import_kwh=get(DEFAULT_MEASURAND),
         energy_export_kwh=get("Energy.Active.Export.Register"),
         temperature_c=get(_HEAT),
@@ -150,6 +154,8 @@ def _told(samples: Iterable[SampledValue]) -> dict[str, float]:
         if measurand in _ANYWHERE:
             if measurand == _HEAT or 0.0 <= value <= 1.0:
                 whole[measurand] = value
+            else:
+                whole[_IMPOSSIBLE] = value
         elif sample.location is not None and sample.location != "Outlet":
             continue
         elif sample.phase is None:

@@ -117,6 +117,23 @@ def offline_end(profile: ChargingProfile, running: Running) -> datetime | None:
     return running.offline_since + timedelta(seconds=min(profile.maxOfflineDuration, LONGEST_S))
 
 
+def next_change(installed: Iterable[InstalledProfile], running: Running) -> timedelta | None:
+    """After what time from `running.now` the passing of time may first change `survivors` or `profile_power_kw`; None: never."""
+    left: list[timedelta] = []
+    for item in installed:
+        profile, schedule = item.profile, item.schedule
+        bounds = (profile.validFrom, profile.validTo, offline_end(profile, running))
+        left += [bound - running.now for bound in bounds if bound is not None]
+        start = _start_of(item, schedule, running)
+        if start is None:
+            continue
+        steps_s = [0, schedule.duration or 0, *(period.startPeriod for period in schedule.chargingSchedulePeriod)]
+        steps = [timedelta(seconds=min(step_s, LONGEST_S)) for step_s in steps_s]
+        again = RECURRENCE.get(profile.recurrencyKind or "", timedelta(0))
+        left += [start - running.now + step for step in (*steps, again)]
+    return min((wait for wait in left if wait > timedelta(0)), default=None)
+
+
 def _is_dead(item: InstalledProfile, running: Running) -> bool:
     profile = item.profile
     if profile.validTo is not None and running.now >= profile.validTo:
