@@ -219,9 +219,9 @@ class Conversation:
 
     def _write(self) -> None:
         """Write what the session has to say; what finds no room waits in order."""
-        frames = self.session.bytes_to_send()
-        if not frames or self._ended:
+        if not self.session.has_to_send or self._ended:
             return
+        frames = self.session.bytes_to_send()
         if not self._backlog:
             written = 0
             while written < len(frames) and self._link.put(frames[written]):

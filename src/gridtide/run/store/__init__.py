@@ -231,6 +231,8 @@ class SqliteStore(SqlStore):
         self._writer = writer
         self._readers = {True: (threading.Lock(), reader), False: (threading.Lock(), others)}
         self._home = threading.get_ident()
+        self._loop: tuple[asyncio.AbstractEventLoop | None, int] = (None, 0)
+        """The loop that posted last, and its thread."""
         self._closed = False
         self.moved_to = moved_to
         """Where a damaged predecessor went, or None."""
@@ -298,7 +300,12 @@ class SqliteStore(SqlStore):
         return await self._writer.written(write)
 
     def _post(self, write: Write[T], done: Callable[[T | None, Exception | None], None]) -> None:
-        self._writer.put(write, done, asyncio.get_running_loop())
+        loop, thread = self._loop
+        if loop is None or thread != threading.get_ident() or not loop.is_running():
+            # Asking for the running loop is a system call in Python 3.11; one that runs on this thread is the one.
+            loop = asyncio.get_running_loop()
+            self._loop = (loop, threading.get_ident())
+        self._writer.put(write, done, loop)
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         lock, reader = self._readers[threading.get_ident() == self._home]

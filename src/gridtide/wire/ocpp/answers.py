@@ -69,11 +69,10 @@ class AnswerCache:
 
     def close(self, message_id: str, frame: bytes) -> None:
         """Keep the answer `frame` of an open call; raises KeyError when it is not open."""
-        entry = self._open.pop(message_id)
+        entry, answered = self._open.pop(message_id), self._answered
         entry.frame = frame
-        if not self._answered:
+        if not answered:
             self._oldest_until_s = entry.received_at_s + self._max_age_s
-        answered = self._answered
         answered[message_id] = entry
         self._bytes += len(frame)
         while len(answered) > self._max_ids or (self._bytes > MAX_CACHE_BYTES and len(answered) > 1):

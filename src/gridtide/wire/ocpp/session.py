@@ -164,6 +164,11 @@ class Session:
         self._open_action(message_id)
         self._reply(message_id, encode_error(message_id, code, description))
 
+    @property
+    def has_to_send(self) -> bool:
+        """Whether `bytes_to_send` would hand out anything."""
+        return bool(self._outbox)
+
     def bytes_to_send(self) -> list[bytes]:
         """Frames to write, oldest first; each is handed out once."""
         frames, self._outbox = self._outbox, []
