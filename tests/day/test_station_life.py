@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from gridtide.model.decision import Decision
+from gridtide.run.csms.preparation import SETTLED_S
+from gridtide.run.store import MemoryStore
 from gridtide.wire.ocpp.outgoing import Priority, QueueFull
 from tests.day.raw_station import RawStation, event
 from tests.day.test_wire_tier import Ward
@@ -362,5 +364,49 @@ def test_a_station_that_comes_back_and_boots_is_prepared_once_and_the_profile_un
         asked = [action for action, _ in back.heard]
         assert asked == ["SetChargingProfile", "SetChargingProfile", "SetVariables", "GetVariables"]
         assert 0 in ward.csms.stations["bay-1"].underneath
+
+    on_wire(scenario)
+
+
+# --- power where no transaction is (FT28) --------------------------------------------------------------------------------
+def values(ward: Told, power_w: float) -> dict[str, Any]:
+    """MeterValues of the bay."""
+    stamp = event(ward.clock, "Updated", 0)["timestamp"]
+    power = {"value": power_w, "measurand": "Power.Active.Import", "unitOfMeasure": {"unit": "W"}}
+    return {"evseId": 1, "meterValue": [{"timestamp": stamp, "sampledValue": [power]}]}
+
+
+def test_power_without_a_transaction_counts_once_what_was_queued_has_come() -> None:
+    async def scenario() -> None:
+        ward = Told()
+        raw = Moody(ward)
+        await raw.boot()
+        await ward.clock.sleep(SETTLED_S - 5.0)
+        await raw.call("MeterValues", values(ward, 5_000.0))
+        assert np.isnan(ward.board.power_kw[0]), "a transaction may have begun while it was away"
+        await ward.clock.sleep(10.0)
+        await raw.call("MeterValues", values(ward, 5_000.0))
+        assert ward.board.power_kw[0] == 5.0
+        raw.link.drop()
+        await ward.clock.sleep(1.0)
+        again = Moody(ward)
+        await again.boot()
+        await again.call("MeterValues", values(ward, 6_000.0))
+        assert ward.board.power_kw[0] == 5.0, "and again after every connection"
+
+    on_wire(scenario)
+
+
+def test_power_of_a_vehicle_whose_beginning_could_not_be_stored_is_none_of_a_welded_contactor() -> None:
+    async def scenario() -> None:
+        broken: list[bool] = []
+        ward = Told(MemoryStore(lambda _number: bool(broken)))
+        raw = Moody(ward)
+        await raw.boot()
+        broken.append(True)
+        assert (await raw.tell("Started", 0))[0] == 4
+        await ward.clock.sleep(SETTLED_S + 5.0)
+        await raw.call("MeterValues", values(ward, 5_000.0))
+        assert np.isnan(ward.board.power_kw[0])
 
     on_wire(scenario)

@@ -23,6 +23,8 @@ pause of 10 s for half an hour. By itself it may give up after three."""
 SLOW_RETRY_S = 30.0
 RETRY_S = 5.0
 """An unanswered profile underneath is sent once more after this time."""
+SETTLED_S = 60.0
+"""What a station queued while it was away has come by then."""
 ASK_S = 2.0
 """How long the station may take to tell about itself."""
 BOOT_WAIT_S = 2.0
@@ -58,6 +60,7 @@ class Preparation:
         if conversation is None:
             return
         station.preparation += 1
+        station.settled_s = self._clock.monotonic() + SETTLED_S
         if station.generation > 1 and station.first("back"):
             name = station.provision.identity
             self._on_event("station_back", name, f"{name} is connected again.")

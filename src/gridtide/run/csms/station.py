@@ -1,5 +1,6 @@
 """One station's live state, its provisioning, and what the CSMS remembers of it between connections."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -87,6 +88,10 @@ class Station:
         """Row -> UTC epoch seconds by the station's clock: the first event of the present transaction."""
         self.open_since_s: dict[int, float] = {}
         """Rows whose transaction has ended on this connection and that have begun none since: the station's instant."""
+        self.begun: set[int] = set()
+        """Rows where something has begun whose end is not known, also what could not be stored."""
+        self.settled_s = math.inf
+        """Monotonic instant from which a bay without a transaction surely has none: what was queued has come by then."""
         self.spoke_s: dict[int, float] = {}
         """Row -> UTC epoch seconds by the station's clock: the newest event of any transaction."""
         self.own: OrderedDict[str, None] = OrderedDict()
@@ -162,6 +167,7 @@ class Station:
         """What a connection vouched for ends with it; slow reports are told once and for all."""
         self.underneath.clear()
         self.open_since_s.clear()
+        self.settled_s = math.inf
         self.no_v2x.clear()
         self.early_needs.clear()
         self.synced.clear()

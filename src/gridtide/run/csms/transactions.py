@@ -55,6 +55,7 @@ class Transactions:
         if event.event_type != "Ended":
             # At once, stored or not: whoever has begun may draw power.
             station.open_since_s.pop(station.provision.rows.get(evse_id, -1), None)
+            station.begun.add(station.provision.rows.get(evse_id, -1))
         answer, generation = Later(), station.generation
 
         def booked(new: bool | None, error: Exception | None) -> None:
@@ -118,6 +119,7 @@ class Transactions:
             if station.transactions.get(row) == event.transaction_id:
                 self.end(station, row)
                 station.open_since_s[row] = event.at_s
+                station.begun.discard(row)
         elif not message.offline:
             is_news = self._effect(station, event, message, row, heard_s)
             if station.generation == generation:
@@ -246,14 +248,20 @@ class Transactions:
             self.read(row, message.meterValue, call.received_at_s)
             self._desk.judge(station, row)
             self._needs.keep(station, row)
-        elif row is not None and row in station.open_since_s:
+        elif row is not None and row not in station.transactions:
             self._read_open(station, row, message.meterValue, call.received_at_s)
         return codec.payload_type(station.version, "MeterValues", "response")()
 
     def _read_open(self, station: Station, row: int, values: Any, heard_s: float) -> None:
-        """Power at a bay whose transaction has ended: nothing should flow, and the controller must see if something does (FT28)."""
+        """Power at a bay whose transaction has ended, or that has none since its station is back: nothing should flow, and the
+        controller must see if something does (FT28)."""
         reading = read_meter_values(values)
-        if reading.power_kw is not None and reading.t_s > station.open_since_s[row]:
+        since_s = station.open_since_s.get(row)
+        if since_s is None:
+            is_open = heard_s >= station.settled_s and row not in station.begun and self._is_of_now(station, values)
+        else:
+            is_open = reading.t_s > since_s
+        if reading.power_kw is not None and is_open:
             self._desk.board.power_kw[row] = reading.power_kw
             self._desk.board.heard_s[row] = heard_s
 
