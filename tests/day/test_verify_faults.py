@@ -250,15 +250,15 @@ def test_ft15_an_event_that_waited_is_no_clock_that_is_off() -> None:
     assert all((tick.power_kw < -RATED_KW + 0.1).all() for tick in run.between(ONSET_S, 125.0))
 
 
-@pytest.mark.xfail(strict=True, reason="over 2.0.1 a vehicle that gives nothing is counted on for ever")
 def test_a_vehicle_that_cannot_give_is_replaced() -> None:
     """Nobody can know it over 2.0.1: after a while without effect another vehicle, which can, gives instead."""
     case = giving_case(3, limit_kw=195.0, stays=[stay(0), stay(1, may=False), stay(2)])
-    run = show(case, (), 60.0)
+    run = show(case, (), 160.0)
     assert run.broken == set()
-    asked = [tick for tick in run.between(30.0, 60.0) if tick.building_kw - 185.0 > 12.0]
-    assert all(_given_kw(tick) > 11.1 for tick in asked)
-    assert asked
+    asked = [tick for tick in run.between(100.0, 160.0) if tick.building_kw - 185.0 > 12.0]
+    # More than one vehicle can, but for the moments in which the plan goes from two vehicles to one and back.
+    assert np.mean([_given_kw(tick) > 11.1 for tick in asked]) > 0.95
+    assert "vehicle_not_following" in run.told()
 
 
 def test_the_check_of_the_books_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:

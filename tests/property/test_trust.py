@@ -58,12 +58,18 @@ def took_away(told: FleetSample, believed: FleetSample) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(tellings(), st.lists(st.floats(0.0, 1e6) | st.sampled_from([0.0, 0.5, np.nan]), min_size=8, max_size=8))
-def test_any_evidence_comes_out_as_told_or_more_careful(told: list[FleetSample], steps_s: list[float]) -> None:
+@given(
+    tellings(),
+    st.lists(st.floats(0.0, 1e6) | st.sampled_from([0.0, 0.5, np.nan]), min_size=8, max_size=8),
+    st.lists(ODD | st.floats(), min_size=2, max_size=2),
+)
+def test_any_evidence_comes_out_as_told_or_more_careful(
+    told: list[FleetSample], steps_s: list[float], asked_kw: list[float]
+) -> None:
     table, state, now_s = evse_table(2), trust.fresh(2), 0.0
     for k, sample in enumerate(told):
         now_s += steps_s[k] if np.isfinite(steps_s[k]) else 0.5
-        state, believed, notes = trust.step(state, sample, now_s, table, TrustSettings())
+        state, believed, notes = trust.step(state, sample, now_s, table, TrustSettings(), np.array(asked_kw))
         took_away(sample, believed)
         assert all(note.row in (0, 1) and note.text for note in notes)
 
@@ -97,7 +103,9 @@ def test_the_guard_never_lets_more_out_for_a_doubt(seed: int) -> None:
     """I15 through the guard: with doubt no row gives more, but for what a welded row draws, which the site meter shows as load."""
     plain = case(seed)
     state = doubting(seed, plain.table.size)
-    _, believed, _ = trust.step(state, plain.snapshot.fleet, NOW_S, plain.table, TrustSettings())
+    _, believed, _ = trust.step(
+        state, plain.snapshot.fleet, NOW_S, plain.table, TrustSettings(), plain.state.setpoint_kw
+    )
     doubted = structs.replace(plain, snapshot=structs.replace(plain.snapshot, fleet=believed))
     drawn = np.maximum(plain.snapshot.fleet.power_kw, 0.0)[believed.fault & np.isfinite(plain.snapshot.fleet.power_kw)]
     before, after = discharge_kw(plain), discharge_kw(doubted)
@@ -128,7 +136,7 @@ def test_noise_of_meters_and_rounding_never_makes_a_doubt(seed: int) -> None:
             size, power_kw=metered, soc=np.round(soc * 100.0) / 100.0, capacity_kwh=capacity, left_s=90_000.0 - k * step_s,
             temperature_c=40.0 + rng.normal(0.0, 1.0, size), age_s=rng.uniform(0.0, 1.4, size),
         )  # fmt: skip
-        state, believed, notes = trust.step(state, sample, k * step_s, table, TrustSettings())
+        state, believed, notes = trust.step(state, sample, k * step_s, table, TrustSettings(), np.minimum(flow, 0.0))
         assert notes == (), (k, notes)
         assert believed.may_discharge.all()
         assert np.array_equal(believed.soc, sample.soc)

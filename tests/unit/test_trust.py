@@ -27,6 +27,7 @@ class Watched:
         self.leaves_s = self.now_s + 8 * 3600.0
         self.notes: list[Note] = []
         self.believed: FleetSample = self.fleet
+        self.asked_kw = np.zeros(self.fleet.size)
 
     def tell(self, **columns: Any) -> "Watched":
         kinds = structs.asdict(self.fleet)
@@ -41,7 +42,9 @@ class Watched:
             self.now_s += step_s
             self.tell(soc=self.fleet.soc + soc_per_s * step_s, left_s=self.leaves_s - self.now_s)
             self.tell(register_kwh=self.fleet.register_kwh + kwh_per_s * step_s)
-            self.state, self.believed, found = trust.step(self.state, self.fleet, self.now_s, self.table, self.settings)
+            self.state, self.believed, found = trust.step(
+                self.state, self.fleet, self.now_s, self.table, self.settings, self.asked_kw
+            )
             self.notes += found
         return self
 
@@ -291,3 +294,51 @@ def test_words_say_nothing_where_nothing_speaks_against_a_row() -> None:
     site.run(10.0)
     assert "does not fit" in trust.words(site.state, 0)
     assert trust.words(site.tell(connected=False).run().state, 0) == ""
+
+
+# --- asked to give, and nothing comes -------------------------------------------------------------------------------------
+def asked(kw: float, **columns: Any) -> Watched:
+    """A vehicle that is asked for `kw` and tells what `columns` say."""
+    made = Watched(power_kw=0.0, **columns)
+    made.asked_kw[:] = kw
+    return made
+
+
+def test_a_vehicle_that_gives_nothing_is_left_alone_for_half_an_hour_and_tried_again() -> None:
+    made = asked(-11.0)
+    made.run(60.0)
+    assert made.may_give
+    made.run(2.0)
+    assert not made.may_give
+    assert made.codes == ["vehicle_not_following"]
+    assert "gave nothing" in trust.words(made.state, 0)
+    made.asked_kw[:] = 0.0
+    made.run(1_795.0)
+    assert not made.may_give
+    made.run(10.0)
+    assert made.may_give
+    assert trust.words(made.state, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("kw", "columns"),
+    [(-11.0, {"power_kw": -3.0}), (11.0, {}), (0.0, {}), (-11.0, {"age_s": 10.0}), (-11.0, {"power_kw": np.nan})],
+    ids=["gives less", "charges", "rests", "silent", "power unknown"],
+)
+def test_who_gives_or_was_not_asked_or_is_not_heard_is_not_judged(kw: float, columns: dict[str, float]) -> None:
+    made = asked(kw)
+    made.tell(**columns)
+    made.run(300.0)
+    assert "vehicle_not_following" not in made.codes
+
+
+def test_the_next_vehicle_is_asked_afresh_and_a_moment_of_discharge_begins_the_minute_anew() -> None:
+    made = asked(-11.0).run(50.0)
+    made.tell(power_kw=-11.0).run(1.0)
+    made.tell(power_kw=0.0).run(50.0)
+    assert made.may_give
+    made.run(15.0)
+    assert not made.may_give
+    made.tell(connected=False).run(1.0)
+    made.tell(connected=True).run(1.0)
+    assert made.may_give

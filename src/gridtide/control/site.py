@@ -66,7 +66,9 @@ def fresh(settings: Settings) -> State:
 def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, Decision]:
     """Decide one cycle. The same state and snapshot give the same setpoints."""
     table = settings.table
-    believed, fleet, notes = trust.step(state.trust, snapshot.fleet, snapshot.mono_s, table, settings.trust)
+    believed, fleet, notes = trust.step(
+        state.trust, snapshot.fleet, snapshot.mono_s, table, settings.trust, state.guard.setpoint_kw
+    )
     snapshot = structs.replace(snapshot, fleet=fleet)
     elapsed_s = snapshot.mono_s - state.at_s
     # A second decision at the same instant (one between two cycles, and the cycle) earns no second ramp.

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from msgspec import Struct, structs
 
-from gridtide.control import energy_check, soc_check, wear
+from gridtide.control import energy_check, follow, soc_check, wear
 from gridtide.control.energy_check import EnergySettings, EnergyState
+from gridtide.control.follow import FollowSettings, FollowState
 from gridtide.control.guard import known_kw
 from gridtide.control.soc_check import SocSettings, SocState
 from gridtide.control.wear import WearSettings, WearState
@@ -28,6 +29,7 @@ class TrustSettings(Struct, frozen=True, kw_only=True):
     soc: SocSettings = SocSettings()
     energy: EnergySettings = EnergySettings()
     wear: WearSettings = WearSettings()
+    follow: FollowSettings = FollowSettings()
     fresh_s: float = 2.0
     """Metered power older than this is not known."""
     derate_hold_s: float = 60.0
@@ -74,6 +76,7 @@ class TrustState(Struct, frozen=True, eq=False):
     """Of the temperature with its sign turned round."""
     open: OpenState
     wear: WearState
+    follow: FollowState
 
 
 class Note(Struct, frozen=True):
@@ -90,7 +93,16 @@ def fresh(size: int) -> TrustState:
     slow = Slow(np.full(size, np.inf), np.full(size, -np.inf))
     never = OpenState(np.full(size, -np.inf), np.full(size, np.inf), no)
     return TrustState(
-        -math.inf, no, soc_check.fresh(size), energy_check.fresh(size), slow, slow, slow, never, wear.fresh(size)
+        -math.inf,
+        no,
+        soc_check.fresh(size),
+        energy_check.fresh(size),
+        slow,
+        slow,
+        slow,
+        never,
+        wear.fresh(size),
+        follow.fresh(size),
     )
 
 
@@ -103,8 +115,9 @@ def step(
     now_s: float,
     table: EvseTable,
     settings: TrustSettings,
+    asked_kw: Floats,
 ) -> tuple[TrustState, FleetSample, tuple[Note, ...]]:
-    """State, the evidence to act on, and what was found; `now_s` is monotonic."""
+    """State, the evidence to act on, and what was found; `now_s` is monotonic, `asked_kw` (n,) was sent last."""
     dt_s = min(now_s - state.at_s, LONGEST_CYCLE_S) if now_s > state.at_s > -math.inf else 0.0
     came = fleet.connected & ~state.connected
     known = known_kw(fleet, table)
@@ -118,15 +131,16 @@ def step(
         state.energy, fleet.register_kwh, inside_kw, fleet.connected, came, other, table, now_s, dt_s, settings.energy
     )
     used, worn = wear.step(state.wear, power_kw, dt_s, settings.wear)
+    tried, resting = follow.step(state.follow, asked_kw, inside_kw, came, dt_s, settings.follow)
     charge = _slow(state.charge, fleet.charge_limit_kw, came, now_s, settings.derate_hold_s)
     discharge = _slow(state.discharge, fleet.discharge_limit_kw, came, now_s, settings.derate_hold_s)
     cold = _slow(state.cold, -fleet.temperature_c, came, now_s, settings.derate_hold_s)
-    after = TrustState(now_s, fleet.connected, counted, energy, charge, discharge, cold, opened, used)
+    after = TrustState(now_s, fleet.connected, counted, energy, charge, discharge, cold, opened, used, tried)
     adjusted = structs.replace(
         fleet,
         fault=fleet.fault | out,
         # Where no charge at all is believed the guard says that it is unknown, which is the better word.
-        may_discharge=fleet.may_discharge & ~((doubtful & ~np.isnan(soc)) | energy.fault | worn | out),
+        may_discharge=fleet.may_discharge & ~((doubtful & ~np.isnan(soc)) | energy.fault | worn | resting | out),
         # What is not known stays so: the guard withholds for it.
         power_kw=np.where(out & np.isfinite(known), 0.0, fleet.power_kw),
         soc=soc,
@@ -176,6 +190,9 @@ def _notes(before: TrustState, after: TrustState, fleet: FleetSample) -> tuple[N
     for row in (after.wear.used_up & ~before.wear.used_up).nonzero()[0]:
         text = f"{after.wear.operations[row]} closings and {after.wear.turns[row]} turns today."
         found.append(Note("contactor_limit", int(row), text))
+    for row in np.flatnonzero(after.follow.rest_s > before.follow.rest_s):
+        text = "It was asked to give for a minute and gave nothing. Others give instead; it is tried again in half an hour."
+        found.append(Note("vehicle_not_following", int(row), text))
     return tuple(found)
 
 
@@ -192,6 +209,8 @@ def words(state: TrustState, row: int) -> str:
         return "Does not give for now: the level it tells is being checked."
     if state.energy.fault[row]:
         return "Does not give until it leaves: its station's energy register and power do not agree."
+    if state.follow.rest_s[row] > 0.0:
+        return "Does not give for half an hour: it was asked to and gave nothing."
     if state.wear.used_up[row] and not (state.wear.flowing[row] and state.wear.direction[row] < 0.0):
         return "Does not give any more today: its contactor has switched often enough."
     return ""
