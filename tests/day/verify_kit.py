@@ -155,7 +155,7 @@ def _is_safe(safe: str, tick: Tick, row: int) -> bool:
             return not power[row] < -NOTHING_KW
         case "row still":
             return not abs(power[row]) > NOTHING_KW
-        case "all still":
+        case "all still" | "all stopped":
             return not bool((np.abs(power) > NOTHING_KW).any())
         case _:
             return True

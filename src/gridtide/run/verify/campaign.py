@@ -95,8 +95,8 @@ class _Watch:
     def is_safe(self, rig: Rig, heard: NDArray[np.bool_], *, is_alone: bool) -> bool:
         """Whether ground truth is in the fault's safe state, at the rows that hear the controller (or do it by themselves).
 
-        A station that other faults put out of step charges at its fallback until it is in step again, also under an emergency
-        stop: of several faults at once "all still" asks that nothing is given.
+        A station that other faults put out of step charges at its fallback until it is in step again: of several faults at once
+        "all still" asks that nothing is given. "All stopped" asks for both at every station in touch, in step or not.
         """
         power, row = rig.power_kw, self.planned.row
         safe = self.fault.safe
@@ -113,7 +113,7 @@ class _Watch:
                 return not power[row] < -NOTHING_KW
             case "row still":
                 return not abs(power[row]) > NOTHING_KW
-            case "all still":
+            case "all still" | "all stopped":
                 return not bool((np.abs(power[heard]) > NOTHING_KW).any())
             case _:
                 return True
@@ -143,6 +143,8 @@ class _Run:
         self._active: list[_Watch] = []
         self._mended_s = -math.inf
         self._deaf_until_s = np.full(case.here.table.size, -math.inf)
+        self._apart_until_s = np.full(case.here.table.size, -math.inf)
+        """Stations out of touch; the deaf may also be out of step."""
         watched = case.settings.protection.grid
         self._rules = None if watched is None else watched.profile
         self._left_until_s = -math.inf
@@ -225,6 +227,8 @@ class _Run:
         for watch in self._active:
             everybody = at_s > watch.planned.at_s + LEASE_S and watch.fault.safe == "nothing given"
             concerned = np.ones_like(hearing) if everybody or watch.fault.detaches else hearing
+            if watch.fault.safe == "all stopped":
+                concerned = self._apart_until_s < at_s
             is_alone = len(self._active) == 1 and at_s > self._mended_s + ALONE_S
             if watch.is_safe(rig, concerned, is_alone=is_alone):
                 continue
@@ -254,17 +258,16 @@ class _Run:
             if watch.fault.detaches:
                 rows = slice(None) if watch.planned.row < 0 else watch.planned.row
                 self._deaf_until_s[rows] = np.maximum(self._deaf_until_s[rows], at_s + watch.fault.returns_s)
+                self._apart_until_s[rows] = np.maximum(self._apart_until_s[rows], at_s + watch.fault.returns_s)
         for row, name in enumerate(self.case.here.table.ids):
             known = rig.csms.stations[name] if rig.csms is not None else None
             # A station may find the answer to its boot absurd (the year 9948): then it is not accepted by its own word. And a
             # transaction that could not be stored is nobody's yet: the station tells it again.
-            if (
-                known is None
-                or known.accepted is None
-                or not rig.stations[row].connected
-                or row not in known.transactions
-            ):
-                self._deaf_until_s[row] = max(self._deaf_until_s[row], at_s + STEP_S)
+            if known is None or known.accepted is None or not rig.stations[row].connected:
+                self._apart_until_s[row] = max(self._apart_until_s[row], at_s + STEP_S)
+            elif row in known.transactions:
+                continue
+            self._deaf_until_s[row] = max(self._deaf_until_s[row], at_s + STEP_S)
         # A vehicle that has just been plugged in is at its station's fallback until its first setpoint.
         return (self._deaf_until_s < at_s) & ~(rig.emulated.plant.at_s - _came_s(rig) < REACTION_S)
 

@@ -12,7 +12,14 @@ Luck: TypeAlias = random.Random
 Begin: TypeAlias = Callable[[Rig, int, Luck], None]
 Mend: TypeAlias = Callable[[Rig, int], None]
 Safe: TypeAlias = Literal[
-    "nothing given", "nothing charged", "row gives nothing", "row still", "row excluded", "all still", "as always"
+    "nothing given",
+    "nothing charged",
+    "row gives nothing",
+    "row still",
+    "row excluded",
+    "all still",
+    "all stopped",
+    "as always",
 ]
 """What must hold on ground truth from `t_f_s` after the onset until the fault is mended: no vehicle gives (S1), or none charges;
 the row's does not; nothing flows at the row, or anywhere (S3); the row is counted out; or simply what always holds, all

@@ -247,7 +247,7 @@ CATALOGUE: Final[tuple[Fault, ...]] = (
     Fault(id="FT25", name="vehicle pulled", slot="pull", by_row=True, safe="row still", t_f_s=0.2, lasts_s=(1.0, 2.0),
           begin=_pull, mend=_nothing),
     Fault(id="FT27", name="heat sink hot", slot="heat", by_row=True, safe="as always", t_f_s=0.0, begin=_heat, mend=_nothing),
-    Fault(id="FT29a", name="emergency stop", slot="estop", safe="all still", t_f_s=1.0, begin=_press, mend=_release),
+    Fault(id="FT29a", name="emergency stop", slot="estop", safe="all stopped", t_f_s=1.0, begin=_press, mend=_release),
     Fault(id="FT29b", name="tamper", slot="tamper", by_row=True, safe="row still", t_f_s=0.3, begin=_tamper, mend=_untamper),
     Fault(id="FT30a", name="load thrown on", slot="load", safe="as always", t_f_s=1.2, excuses=("I2",), begin=_surge,
           mend=_unsurge),

@@ -77,7 +77,8 @@ def _could_give(rig: Rig) -> Bools:
     lowest = np.fmax(np.nan_to_num(plant.need_soc), max(need.window_low_soc, need.floor_soc))
     left_s = plant.told_departs_s - rig.true_clock.wall()
     able = (plant.occupant >= 0) & plant.may_discharge & (plant.batteries.soc > lowest + CHARGED_SOC)
-    able &= (left_s > need.give_reserve_s + SPARE_S) & (derate(plant.evse.heat_c) >= 1.0) & ~plant.evse.welded
+    able &= (left_s > need.give_reserve_s + SPARE_S) & (derate(plant.evse.heat_c) >= 1.0) & ~plant.evse.cooling
+    able &= ~plant.evse.welded
     stations = () if rig.csms is None else rig.csms.stations.values()
     able[[row for station in stations for row in station.refused]] = False
     return np.asarray(able)
