@@ -82,7 +82,7 @@ def test_too_few_sites_that_give_are_told(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_failing_pair_is_told_with_the_least_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     run = pairs.plan((BY_ID["FT01a"], BY_ID["FT08a"]), SITE, 4, 0)
 
-    def bad(seed: int, duration_s: float, _evses: int, planned: Any) -> campaign.Outcome:
+    def bad(seed: int, duration_s: float, _evses: int, planned: Any, **_until: float) -> campaign.Outcome:
         broken = (Violation(30.0, "I1", "too little import"),) if any(item.id == "FT08a" for item in planned) else ()
         return campaign.Outcome(seed=seed, duration_s=duration_s, faults=tuple(planned), violations=broken, cpu_s=1.0)
 

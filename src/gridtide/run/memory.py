@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct, structs
 
-from gridtide.control import demand_clock, trust, wear
+from gridtide.control import demand_clock, grid_protection, trust, wear
 from gridtide.control import site as control
 from gridtide.control.demand_clock import DemandState
 from gridtide.control.shadow import Carried, ShadowState
@@ -34,6 +34,8 @@ class Kept(Struct, frozen=True):
     turns: tuple[int, ...] = ()
     """Of each row's contactor in the running day."""
     day_left_s: float = 0.0
+    grid_trip: str = ""
+    """Cause of a trip of the grid protection that holds, in words."""
 
 
 class Restored(Struct, frozen=True, eq=False):
@@ -51,12 +53,14 @@ def welded_key(bay: str) -> str:
     return f"welded:{bay}"
 
 
-def save(store: Store, carried: Carried, left: ShadowState, settings: control.Settings, used: WearState) -> None:
-    """Keep the clocks and what was used of the contactors' day; the newest wins."""
+def save(
+    store: Store, carried: Carried, left: ShadowState, settings: control.Settings, used: WearState, grid_trip: str = ""
+) -> None:
+    """Keep the clocks, what was used of the contactors' day, and a trip that holds; the newest wins."""
     known = tuple(None if math.isnan(value) else round(value, 3) for value in left.left_kwh.tolist())
     kept = Kept(
         carried, settings.interval.length_s, settings.interval.sub_intervals, known,
-        tuple(used.operations.tolist()), tuple(used.turns.tolist()), used.day_left_s,
+        tuple(used.operations.tolist()), tuple(used.turns.tolist()), used.day_left_s, grid_trip,
     )  # fmt: skip
     store.put_state(STATE, msgspec.json.encode(kept))
 
@@ -87,6 +91,11 @@ def restore(
             found = msgspec.json.decode(saved, type=Kept)
             carried, shadow_state = _clocks(found, settings, shadow_state)
             state = structs.replace(state, demand=carried.site, trust=_used(state.trust, found))
+            if found.grid_trip and settings.protection.grid is not None:
+                # Nobody looked meanwhile: the time of good values begins anew.
+                grid = grid_protection.fresh(tripped=found.grid_trip)
+                state = structs.replace(state, protection=structs.replace(state.protection, grid=grid))
+                notes.append(f"The grid protection had tripped ({found.grid_trip}): it waits for good values again.")
     except (msgspec.DecodeError, ValueError) as error:
         notes.append(f"What was stored of the running interval cannot be read ({error}): it begins afresh.")
     latched = damaged or kept.get("estop") == b"true" or state.guard.estop

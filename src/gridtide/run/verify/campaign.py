@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from gridtide.run.simloop import run_sim
@@ -28,6 +28,8 @@ HEALED_S: Final = 60.0
 """After the last fault full service is back within this time (L1)."""
 STEP_S: Final = 5.0
 """A station that was out of touch and is accepted again is in step after this time."""
+MORE_S: Final = 1.0
+"""A violation that is looked for again must be there by so much later."""
 ALONE_S: Final = 70.0
 """So long after the last fault was mended nothing of it is left: a charging lease, a report, a pause."""
 EVSES: Final = 10
@@ -74,12 +76,15 @@ _TOGETHER: Final[dict[Safe, Safe]] = {"all still": "nothing given", "nothing cha
 class _Watch:
     """One fault under way: is its safe state reached in time, and kept?"""
 
-    def __init__(self, planned: Planned, fault: Fault) -> None:
-        self.planned, self.fault = planned, fault
+    def __init__(self, planned: Planned, fault: Fault, deaf: NDArray[np.bool_]) -> None:
+        """`deaf`: rows that did not hear the controller when it began."""
+        self.planned, self.fault, self.deaf = planned, fault, deaf
         self.due_s = planned.at_s + fault.t_f_s
         self.unsafe_s = -math.inf
         """When ground truth was last outside the safe state."""
         self.was_unsafe = False
+        self.has_tripped = False
+        """The controller's grid protection did: killed before, it knows of nothing."""
         self.occupant = -1
         """The vehicle at the row when it began."""
         self.told_s = planned.at_s
@@ -191,7 +196,7 @@ class _Run:
     def _begin(self, rig: Rig, at_s: float) -> None:
         while self._waiting and self._waiting[0].at_s <= at_s:
             planned = self._waiting.pop(0)
-            watch = _Watch(planned, BY_ID[planned.id])
+            watch = _Watch(planned, BY_ID[planned.id], self._deaf_until_s >= at_s)
             if watch.fault.of_vehicle:
                 watch.occupant = int(rig.emulated.plant.occupant[planned.row])
                 if watch.occupant < 0:
@@ -209,7 +214,12 @@ class _Run:
         for watch in [item for item in self._active if item.is_over(rig, at_s)]:
             self._active.remove(watch)
             saw_s = rig.bad_seen_s - watch.bad_seen_s
-            if self._rules is not None and rests(watch.fault, self._rules) and saw_s > watch.fault.t_f_s:
+            if (
+                self._rules is not None
+                and rests(watch.fault, self._rules)
+                and saw_s > watch.fault.t_f_s
+                and watch.has_tripped
+            ):
                 self._left_until_s = at_s + self._rules.enter_delay_s
                 self._left_alone = not any(
                     item.at_s <= at_s and item.at_s + item.lasts_s + STEP_S > watch.planned.at_s
@@ -225,10 +235,8 @@ class _Run:
         """I8: bounded response; of several faults the slowest counts."""
         hearing = self._hearing(rig, at_s)
         for watch in self._active:
-            everybody = at_s > watch.planned.at_s + LEASE_S and watch.fault.safe == "nothing given"
-            concerned = np.ones_like(hearing) if everybody or watch.fault.detaches else hearing
-            if watch.fault.safe == "all stopped":
-                concerned = self._apart_until_s < at_s
+            watch.has_tripped |= rig.site is not None and bool(rig.site.state.protection.grid.tripped)
+            concerned = self._concerned(watch, hearing, at_s)
             is_alone = len(self._active) == 1 and at_s > self._mended_s + ALONE_S
             if watch.is_safe(rig, concerned, is_alone=is_alone):
                 continue
@@ -243,6 +251,22 @@ class _Run:
 
         if at_s < self._left_until_s:
             self._rest(rig, at_s, hearing)
+
+    def _concerned(self, watch: _Watch, hearing: NDArray[np.bool_], at_s: float) -> NDArray[np.bool_]:
+        """Rows at which a fault's safe state is asked for now."""
+        if watch.fault.safe == "all stopped":
+            return self._apart_until_s < at_s
+        if at_s > watch.due_s + LEASE_S and watch.fault.safe == "nothing given":
+            # Until it is due a discharge may still be renewed; then even who hears nothing stops.
+            return np.ones_like(hearing)
+        if not watch.fault.detaches:
+            return hearing
+        # It is out of touch by itself; whom another fault keeps from hearing has until the lease ends.
+        concerned = ~watch.deaf
+        for other in self._active:
+            if other is not watch and other.fault.detaches:
+                concerned[slice(None) if other.planned.row < 0 else other.planned.row] = False
+        return concerned
 
     def _rest(self, rig: Rig, at_s: float, hearing: NDArray[np.bool_]) -> None:
         """FT24: nothing flows before the grid was good for as long as the profile says."""
@@ -326,12 +350,14 @@ def _came_s(rig: Rig) -> np.ndarray:
     return np.array([arrivals[index].arrived_s if index >= 0 else math.inf for index in rig.emulated.plant.occupant])
 
 
-def run_case(seed: int, duration_s: float, evses: int, planned: Sequence[Planned]) -> Outcome:
-    """One run of a seed with these faults. CPU seconds are this process's."""
+def run_case(
+    seed: int, duration_s: float, evses: int, planned: Sequence[Planned], until_s: float = math.inf
+) -> Outcome:
+    """One run of a seed with these faults, or its beginning until `until_s`. CPU seconds are this process's."""
     structlog.configure(processors=[_mute])
     began = _cpu_s()
     case = site_of(seed, duration_s, evses, planned)
-    run = _Run(case, planned, duration_s)
+    run = _Run(case, planned, min(duration_s, until_s))
     try:
         trace = run_sim(run.go(), seed=seed)
     except Exception as error:
@@ -355,18 +381,27 @@ def run_seed(seed: int, duration_s: float, evses: int) -> tuple[Outcome, Outcome
     return run_case(seed, duration_s, evses, planned), run_case(seed, max(QUIET_SHARE * duration_s, 300.0), evses, ())
 
 
-def smallest(outcome: Outcome, evses: int, tries: int = 40) -> Outcome:
-    """The same violation with as few faults as can be found by leaving out one after another, and no longer than it takes."""
+def smallest(outcome: Outcome, evses: int, tries: int = 60) -> Outcome:
+    """The same violation with as few faults as can be found by leaving out halves, quarters and at last single ones.
+
+    What comes after the violation is left out at once, and no run is played further than it takes.
+    """
     first = outcome.violations[0]
-    best = outcome
-    for planned in outcome.faults:
-        if tries <= 0:
-            break
-        tries -= 1
-        fewer = tuple(item for item in best.faults if item != planned)
-        shown = run_case(outcome.seed, best.duration_s, evses, fewer)
-        if any(item.invariant == first.invariant for item in shown.violations):
-            best = shown
+    until_s = first.at_s + MORE_S if 0.0 < first.at_s < outcome.duration_s - MORE_S else outcome.duration_s
+    best = structs.replace(outcome, faults=tuple(item for item in outcome.faults if item.at_s <= until_s))
+    size = max(len(best.faults) // 2, 1)
+    while tries > 0 and best.faults:
+        for start in range(0, len(best.faults), size):
+            fewer = best.faults[:start] + best.faults[start + size :]
+            shown = run_case(outcome.seed, outcome.duration_s, evses, fewer, until_s=until_s)
+            tries -= 1
+            if any(item.invariant == first.invariant for item in shown.violations):
+                best = shown
+                break
+        else:
+            if size == 1:
+                break
+            size = max(size // 2, 1)
     return best
 
 

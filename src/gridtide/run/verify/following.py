@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
+from gridtide.control import demand_clock
 from gridtide.model.decision import Reason
 from gridtide.model.fleet import Bools, Floats
 from gridtide.model.thermal import derate
@@ -85,11 +86,15 @@ def _could_give(rig: Rig) -> Bools:
 
 
 def _is_over(rig: Rig, at_s: float, invariants: Invariants) -> bool:
-    """Whether the site is above its limit now, and in this interval so far: any rule asks somebody then."""
-    sample, rule = rig.emulated.sample, rig.case.settings.peak
+    """Whether the site is above its limit now, and in this interval so far: any rule asks somebody then. A peak that is billed
+    already is the limit: nothing is saved below it."""
+    sample, rule, site = rig.emulated.sample, rig.case.settings.peak, rig.site
+    if site is None:
+        return False
+    limit_kw = max(rule.limit_kw, demand_clock.floor_kw(site.state.demand, rule.ratchet))
     block = int(at_s // BLOCK_S)
     so_far_kwh, _ = invariants.blocks_kwh.get(block, (0.0, 0.0))
     hours = (at_s - block * BLOCK_S) / 3600.0
     if sample is None or rule.mode == "off" or rule.ratchet > 0.0 or hours <= 0.0:
         return False
-    return sample.grid_kw > rule.limit_kw + OVER_KW and so_far_kwh / hours > rule.limit_kw
+    return sample.grid_kw > limit_kw + OVER_KW and so_far_kwh / hours > limit_kw

@@ -70,6 +70,8 @@ class Rig:
         """Links that are worse than on a good day, by row."""
         self.unreachable: set[int] = set()
         """Stations that cannot dial."""
+        self.swallowed: set[int] = set()
+        """Stations whose way to us swallows everything."""
         self.links: dict[int, tuple[MemoryLink, MemoryLink]] = {}
         """The present link of each station: its end, ours."""
         self._serving: set[asyncio.Task[None]] = set()
@@ -330,7 +332,8 @@ class Rig:
         self.emulated.plant = structs.replace(self.emulated.plant, evse=structs.replace(state, heat_c=heats))
 
     def blackhole(self, row: int, *, on: bool) -> None:
-        """The link at `row` swallows everything, both ways (half-open)."""
+        """The link at `row` swallows everything, both ways (half-open), and nobody can dial anew."""
+        (self.swallowed.add if on else self.swallowed.discard)(row)
         for end in self.links.get(row, ()):
             end.blackhole = on
 
@@ -361,7 +364,7 @@ class Rig:
     def _dial(self, row: int, version: Version) -> Dial:
         async def connect() -> Link:
             parts = self.parts
-            if parts is None or row in self.unreachable:
+            if parts is None or row in self.unreachable or row in self.swallowed:
                 raise ConnectionRefusedError("nobody listens")
             self._dials += 1
             what = self.noise.get(row, self.case.noise)
