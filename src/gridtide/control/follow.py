@@ -36,9 +36,12 @@ def fresh(size: int) -> FollowState:
 def step(
     state: FollowState, asked_kw: Floats, power_kw: Floats, came: Bools, dt_s: float, settings: FollowSettings
 ) -> tuple[FollowState, Bools]:
-    """State after this cycle and the rows that are left alone; `asked_kw` (n,) was sent last, `power_kw` (n,) is nan if unknown."""
+    """State after this cycle and the rows that are left alone; `asked_kw` (n,) was sent last, `power_kw` (n,) is nan if unknown.
+
+    One look proves little however long ago the one before it was: a gap counts as half the patience at most.
+    """
     asked = asked_kw < -settings.nothing_kw
-    in_vain_s = state.in_vain_s + dt_s * (asked & (power_kw > -settings.nothing_kw))
+    in_vain_s = state.in_vain_s + min(dt_s, settings.patience_s / 2.0) * (asked & (power_kw > -settings.nothing_kw))
     in_vain_s = np.where(came | (power_kw <= -settings.nothing_kw), 0.0, in_vain_s)
     gives_up = in_vain_s > settings.patience_s
     rest_s = np.where(gives_up, settings.rest_s, np.where(came, 0.0, np.maximum(state.rest_s - dt_s, 0.0)))
