@@ -29,11 +29,15 @@ class Watched:
         quality: Quality = Quality.GOOD,
         error_rate: float = 0.0,
         after_s: float = 0.5,
+        given_kw: float = 0.0,
+        rules: MeterSettings = RULES,
     ) -> Verdict:
         """One cycle; None repeats no sample at all."""
         self.now_s += after_s
         sample = None if power_kw is None else MeterSample(self.now_s, power_kw, quality)
-        self.state, verdict = meter.watch(self.state, sample, self.now_s, fleet_kw, RATED_KW, error_rate, RULES)
+        self.state, verdict = meter.watch(
+            self.state, sample, self.now_s, fleet_kw, RATED_KW, error_rate, rules, given_kw
+        )
         self.events += verdict.events
         return verdict
 
@@ -126,6 +130,33 @@ def test_a_swapped_current_transformer_is_found_in_three_steps_and_latched() -> 
     watched.state = meter.acknowledge_sign(watched.state)
     assert watched.see(300.0, fleet_kw).trusted
     assert watched.events == ["meter_sign", "meter_back"]
+
+
+def test_reverse_power_that_nobody_gives_is_a_wrong_sign_after_three_seconds() -> None:
+    """Vehicles that only charge move too little for the test of steps."""
+    watched = Watched().believed()
+    assert sum(watched.see(-300.0 - k).trusted for k in range(20)) == 6
+    assert watched.events == ["meter_sign"]
+    assert not watched.see(300.0).trusted  # stays until a person corrects it
+    watched.state = meter.acknowledge_sign(watched.state)
+    assert watched.see(301.0).trusted
+    assert sum(watched.see(-300.0 - k).trusted for k in range(20)) == 6  # and is found again if it was not corrected
+
+
+@pytest.mark.parametrize(("given_kw", "generation_kw"), [(50.0, 0.0), (0.0, 50.0), (25.0, 25.0)])
+def test_reverse_power_that_vehicles_or_generators_explain_is_believed(given_kw: float, generation_kw: float) -> None:
+    rules = MeterSettings(generation_kw=generation_kw)
+    watched = Watched().believed()
+    assert all(watched.see(-50.0 - k / 100, given_kw=given_kw, rules=rules).trusted for k in range(50))
+    assert sum(watched.see(-57.5 - k / 100, given_kw=given_kw, rules=rules).trusted for k in range(50)) <= 7
+
+
+def test_a_vehicle_that_has_just_stopped_still_explains_reverse_power() -> None:
+    watched = Watched().believed()
+    watched.see(-30.0, given_kw=30.0)
+    assert all(watched.see(-30.0 - k / 100).trusted for k in range(6))
+    assert watched.see(5.0).trusted
+    assert watched.events == []
 
 
 def test_steps_that_agree_in_between_clear_the_strikes() -> None:

@@ -89,6 +89,7 @@ class SiteConfig(SiteFile, frozen=True, kw_only=True):
             meter=MeterSettings(
                 stale_s=max(stale_s, 2.0 * cycle_s),
                 highest_kw=_PLAUSIBLE * max(self.grid.transformer_kw, self.grid.export_kw),
+                generation_kw=self.grid.generation_kw,
             ),
             cycle_s=cycle_s,
             operator=None if self.operator_limit is None else OperatorRule(**structs.asdict(self.operator_limit)),

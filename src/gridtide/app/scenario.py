@@ -109,10 +109,14 @@ def study_inputs(config: SiteConfig) -> StudyInputs:
         raise errors[0] if len(errors) == 1 else ConfigErrors(errors)
     placed, turned_away = came
     step_s = float(config.study.step_s)
+    settings = config.settings(step_s)
+    if pv is not None:
+        generation_kw = max(config.grid.generation_kw, pv.highest_kw)
+        settings = structs.replace(settings, meter=structs.replace(settings.meter, generation_kw=generation_kw))
     return StudyInputs(
         site=config.site.name, timezone=config.site.timezone,
         world=plant.world(table, models_of(config), load, placed, pv),
-        settings=config.settings(step_s), tariff=tariff, start_s=start_s, end_s=end_s, step_s=step_s,
+        settings=settings, tariff=tariff, start_s=start_s, end_s=end_s, step_s=step_s,
         wear_per_kwh=config.vehicles.wear_per_kwh, storage=storage_of(config),
         assumptions=tuple(_assumptions(config, tariff, len(turned_away))),
     )  # fmt: skip

@@ -65,6 +65,8 @@ class Grid(Struct, frozen=True, kw_only=True):
     """Allowed export."""
     static_building_kw: Kw = 0.0
     """Worst-case building load, assumed while the meter is lost."""
+    generation_kw: Kw = 0.0
+    """Rated power of what generates behind the meter (solar, a generator); more reverse power than that is a wrong sign."""
     phase_fuse_a: Annotated[float, Meta(ge=0.0, le=10_000.0)] = 0.0
     """Fuse per phase of the charging circuits; 0 is no such limit."""
     phase_v: Annotated[float, Meta(ge=90.0, le=300.0)] = 230.0

@@ -275,6 +275,12 @@ class _Unsure(Struct, frozen=True, eq=False):
         )
 
 
+def given_kw(fleet: FleetSample, table: EvseTable, settings: GuardSettings) -> float:
+    """The most that vehicles may be giving now, kW >= 0: what is told, and the rating of those that cannot be seen."""
+    unsure = _Unsure.of(fleet, table, settings)
+    return float(np.maximum(-unsure.known_kw, 0.0).sum()) + unsure.hidden_give_kw
+
+
 def known_kw(fleet: FleetSample, table: EvseTable) -> Floats:
     """Reported power, kW (n,); nan where it is not a number or beyond what the row can do (a tenth and 1 kW over its rating)."""
     low, high = -1.1 * table.discharge_kw - 1.0, 1.1 * table.charge_kw + 1.0

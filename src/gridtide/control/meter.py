@@ -1,5 +1,7 @@
 """May the site meter be believed? Stale, invalid, frozen, sign-flipped and spiking readings, and the way back.
 
+A wrong sign shows in two ways: import falls when charging rises, and power flows out that nothing gives.
+
 The verdict is asymmetric on purpose: "more discharge" needs the lower of the last sample and the median of three, "less" follows
 the last sample at once.
 """
@@ -25,6 +27,12 @@ class MeterSettings(Struct, frozen=True, kw_only=True):
     good_samples: int = 3
     """Good, varying samples needed to come back."""
     sign_steps: int = 3
+    generation_kw: float = 0.0
+    """What generates behind the meter, rated."""
+    reverse_kw: float = 1.0
+    """Reverse power beyond what vehicles give and generators make, that is no noise."""
+    reverse_s: float = 3.0
+    """For so long it can still be a vehicle that has just stopped; longer, the sign is wrong."""
 
 
 class MeterState(Struct, frozen=True):
@@ -46,6 +54,11 @@ class MeterState(Struct, frozen=True):
     """Running mean of the reading's steps while the fleet stood still."""
     strikes: int = 0
     sign_fault: bool = False
+    gave_kw: float = 0.0
+    """The most that vehicles may have given a moment ago."""
+    gave_s: float = -math.inf
+    explained_s: float = -math.inf
+    """Instant of the last sample that shows no more reverse power than there can be."""
     lost: bool = True
     """True until enough good samples came in."""
     since_s: float = math.inf
@@ -73,12 +86,14 @@ def watch(
     rated_kw: float,
     error_rate: float,
     settings: MeterSettings,
+    given_kw: float = 0.0,
 ) -> tuple[MeterState, Verdict]:
-    """Judge the newest sample; `fleet_kw` is the fleet's metered power at that time, `rated_kw` its rating."""
+    """Judge the newest sample; `fleet_kw` is the fleet's metered power at that time, `rated_kw` its rating, `given_kw` >= 0 the
+    most that vehicles may be giving."""
     invalid = sample is not None and sample.quality is not Quality.LOST and not _plausible(sample, settings)
     fresh = sample is not None and not invalid and sample.quality is Quality.GOOD and sample.at_s > state.at_s
     if fresh and sample is not None:
-        state = _take(state, sample, fleet_kw, rated_kw, settings)
+        state = _explain(_take(state, sample, fleet_kw, rated_kw, settings), given_kw, settings)
     trouble = _trouble(state, now_s, fleet_kw, rated_kw, error_rate, settings)
     if trouble and trouble != "meter_sign":
         state = structs.replace(state, good=0, lost=True)
@@ -136,10 +151,26 @@ def _take(
         noise_kw=noise,
         strikes=strikes,
         sign_fault=fault,
+        gave_kw=state.gave_kw,
+        gave_s=state.gave_s,
+        explained_s=state.explained_s,
         lost=state.lost,
         since_s=state.since_s,
         had=state.had,
     )
+
+
+def _explain(state: MeterState, given_kw: float, settings: MeterSettings) -> MeterState:
+    """Reverse power that nobody gives and nothing makes, for a while: the sign is wrong, though all vehicles stand still."""
+    at_s, value = state.at_s, state.recent_kw[-1]
+    gave_kw, gave_s = state.gave_kw, state.gave_s
+    if given_kw >= gave_kw or at_s - gave_s > settings.reverse_s:
+        gave_kw, gave_s = given_kw, at_s
+    most_kw = 1.1 * gave_kw + 1.05 * settings.generation_kw + settings.reverse_kw
+    if value >= -most_kw or math.isinf(state.explained_s):
+        return structs.replace(state, gave_kw=gave_kw, gave_s=gave_s, explained_s=at_s)
+    fault = state.sign_fault or at_s - state.explained_s > settings.reverse_s
+    return structs.replace(state, gave_kw=gave_kw, gave_s=gave_s, sign_fault=fault)
 
 
 def _trouble(
@@ -158,4 +189,4 @@ def _trouble(
 
 def acknowledge_sign(state: MeterState) -> MeterState:
     """A person corrected the meter's sign."""
-    return structs.replace(state, sign_fault=False, strikes=0)
+    return structs.replace(state, sign_fault=False, strikes=0, explained_s=-math.inf)

@@ -76,7 +76,7 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     fleet_kw = float(np.nansum(_believed_kw(fleet, settings)))
     watched, verdict = meter.watch(
         state.meter, snapshot.meter, snapshot.mono_s, fleet_kw, float(table.charge_kw.sum()),
-        snapshot.meter_error_rate, settings.meter,
+        snapshot.meter_error_rate, settings.meter, guard.given_kw(fleet, table, settings.guard),
     )  # fmt: skip
     clock, closed = _count(state, watched, snapshot, settings)
     need = needs.assess(table, fleet, settings.need, cycle_s)

@@ -45,8 +45,8 @@ CATALOGUE: tuple[EventKind, ...] = (
         "meter_sign",
         "alarm",
         "Meter sign wrong",
-        "Import falls when charging rises: a transformer is reversed or the sign setting is wrong.",
-        "Correct the current transformer or `sign`, then acknowledge.",
+        "Import falls when charging rises, or power flows out that nothing gives: a transformer is reversed, or `sign` is wrong.",
+        "Correct the current transformer or `sign`, or tell `grid.generation_kw` where something generates; then acknowledge.",
         latched=True,
     ),
     EventKind(

@@ -33,6 +33,11 @@ class Building(Struct, frozen=True, eq=False):
         high = min(max(until_s - self.start_s, low + 1e-3), float(last))
         return (self._at(high) - self._at(low)) / (high - low)
 
+    @property
+    def highest_kw(self) -> float:
+        """Highest mean power of a second, kW."""
+        return float(np.diff(self.cumulated_kws).max(initial=0.0))
+
     def _at(self, offset_s: float) -> float:
         i = int(offset_s)
         base = float(self.cumulated_kws[i])
