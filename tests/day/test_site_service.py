@@ -119,12 +119,12 @@ def test_after_a_change_of_the_billed_interval_only_the_peaks_are_kept() -> None
         longer = structs.replace(settings(here.here), interval=DemandInterval(1800.0))
         found = memory.restore(
             here.store, longer, structs.replace(here.site.state, demand=type(here.site.state.demand)()),
-            here.site.carried, here.site.shadow, damaged=False,
+            here.site.carried, here.site.shadow, damaged=False, mono_s=0.0,
         )  # fmt: skip
         assert (found.state.demand.peak_kw, found.state.demand.energy_kws) == (peak_kw, 0.0)
         same = memory.restore(
             here.store, settings(here.here), structs.replace(here.site.state, demand=type(here.site.state.demand)()),
-            here.site.carried, here.site.shadow, damaged=False,
+            here.site.carried, here.site.shadow, damaged=False, mono_s=0.0,
         )  # fmt: skip
         assert same.state.demand.energy_kws > 0.0
         assert math.isclose(same.state.demand.energy_kws, here.site.carried.site.energy_kws)
@@ -137,8 +137,8 @@ def test_a_damaged_store_starts_latched_and_a_damaged_state_is_told() -> None:
         here = WireSite(world(2))
         here.store.put_state(memory.STATE, b"{not json")
         found = memory.restore(
-            here.store, here.site.settings, here.site.state, here.site.carried, here.site.shadow, damaged=True
-        )
+            here.store, here.site.settings, here.site.state, here.site.carried, here.site.shadow, damaged=True, mono_s=0.0
+        )  # fmt: skip
         assert found.state.guard.estop
         assert "begins afresh" in found.notes[0]
 

@@ -233,6 +233,9 @@ def test_what_vehicles_may_be_giving_counts_whom_nobody_sees() -> None:
     """Told: 5 kW. Silent for a second, its power not a number: its rating. Silent for longer than a lease: nothing any more."""
     table = evse_table(5, discharge_kw=[22.0, 7.0, 9.0, 22.0, 22.0])
     fleet = fleet_sample(
-        5, power_kw=[-5.0, NAN, NAN, 8.0, NAN], age_s=[0.0, 1.0, 11.0, 0.0, 1.0], connected=[True, True, True, True, False]
+        5,
+        power_kw=[-5.0, NAN, NAN, 8.0, NAN],
+        age_s=[0.0, 1.0, 11.0, 0.0, 1.0],
+        connected=[True, True, True, True, False],
     )
     assert guard.given_kw(fleet, table, guard.GuardSettings()) == 12.0

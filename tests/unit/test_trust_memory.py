@@ -1,25 +1,37 @@
-"""What of the contactors outlives a restart: latched welds and the day's use."""
+"""What outlives a restart: latched welds, the day's use of the contactors, grid trips, hold times."""
 
 import asyncio
+import math
 
 import numpy as np
 from msgspec import structs
 
 from gridtide.control import grid_protection, shadow, site
+from gridtide.control.dispatch import Override
 from gridtide.control.grid_profiles import profile_of
 from gridtide.control.grid_protection import GridSettings
 from gridtide.control.protection import ProtectionSettings
 from gridtide.control.shadow import Carried
-from gridtide.model.decision import GridSample
+from gridtide.control.wear import WearState
+from gridtide.model.decision import GridSample, Reason
 from gridtide.run import memory
 from gridtide.run.memory import Restored
 from gridtide.run.store import MemoryStore
-from tests.unit.builders import evse_table, site_settings
+from tests.unit.builders import LeapingSite, evse_table, fleet_sample, site_settings
+
+NOW_S = 50.0
+"""The new process's clock at its start: another one than the old one's."""
 
 
 def restored(store: MemoryStore, size: int = 3) -> Restored:
     settings = site_settings(evse_table(size))
-    return memory.restore(store, settings, site.fresh(settings), Carried(), shadow.fresh(size), damaged=False)
+    return memory.restore(
+        store, settings, site.fresh(settings), Carried(), shadow.fresh(size), damaged=False, mono_s=NOW_S
+    )
+
+
+def with_trust(state: site.State, *, wear: WearState) -> site.State:
+    return structs.replace(state, trust=structs.replace(state.trust, wear=wear))
 
 
 def test_a_latched_weld_is_latched_after_a_restart_and_said() -> None:
@@ -37,7 +49,7 @@ def test_the_days_use_goes_on_after_a_restart_and_begins_afresh_for_another_flee
     used = structs.replace(
         state.trust.wear, operations=np.array([4, 0, 9]), turns=np.array([1, 0, 2]), day_left_s=600.0
     )
-    memory.save(store, Carried(), shadow.fresh(3), settings, used)
+    memory.save(store, Carried(), shadow.fresh(3), settings, with_trust(state, wear=used))
     again = restored(store).state.trust.wear
     assert again.operations.tolist() == [4, 0, 9]
     assert again.turns.tolist() == [1, 0, 2]
@@ -50,12 +62,36 @@ def test_a_trip_of_the_grid_protection_waits_for_good_values_again_after_a_resta
     watched = GridSettings(profile=profile_of("strict", 50.0))
     settings = structs.replace(settings, protection=ProtectionSettings(grid=watched))
     state = site.fresh(settings)
-    memory.save(store, Carried(), shadow.fresh(3), settings, state.trust.wear, "voltage above 1.2")
-    found = memory.restore(store, settings, state, Carried(), shadow.fresh(3), False)
+    grid = grid_protection.fresh(tripped="voltage above 1.2")
+    tripped = structs.replace(state, protection=structs.replace(state.protection, grid=grid))
+    memory.save(store, Carried(), shadow.fresh(3), settings, tripped)
+    found = memory.restore(store, settings, state, Carried(), shadow.fresh(3), False, NOW_S)
     assert found.state.protection.grid.tripped == "voltage above 1.2"
     assert any("voltage above 1.2" in note for note in found.notes)
     good = GridSample(at_s=1.0, voltages_v=(230.0,) * 3, frequency_hz=50.0)
     assert not grid_protection.step(found.state.protection.grid, good, 1.0, watched)[1].in_service
     assert restored(store).state.protection.grid.tripped == "", "a site that does not watch the grid any more"
-    memory.save(store, Carried(), shadow.fresh(3), settings, state.trust.wear)
-    assert memory.restore(store, settings, state, Carried(), shadow.fresh(3), False).state.protection.grid.tripped == ""
+    memory.save(store, Carried(), shadow.fresh(3), settings, state)
+    found = memory.restore(store, settings, state, Carried(), shadow.fresh(3), False, NOW_S)
+    assert found.state.protection.grid.tripped == ""
+
+
+def test_who_turned_a_moment_ago_may_not_turn_after_a_restart_until_its_hold_time_is_over() -> None:
+    table = evse_table(3, hold_s=60.0)
+    settings = site_settings(table)
+    here = LeapingSite(settings, fleet_sample(3), start_s=1000.0).believed()
+    here.settings = structs.replace(settings, overrides=(Override(0, "power", -10.0, math.inf),))
+    here.after(seconds=0.5).decide(300.0)
+    here.after(seconds=20.0).decide(300.0)
+    store = MemoryStore()
+    memory.save(store, Carried(), shadow.fresh(3), settings, here.state)
+    found = memory.restore(store, settings, site.fresh(settings), Carried(), shadow.fresh(3), False, NOW_S)
+    again = LeapingSite(
+        structs.replace(settings, overrides=(Override(0, "power", 10.0, math.inf),)), fleet_sample(3), start_s=NOW_S
+    )
+    again.state = found.state
+    again.believed()
+    assert again.after(seconds=30.0).decide(300.0).setpoint_kw[0] == 0.0
+    assert Reason(again.decide(300.0).reason[0]) is Reason.HOLD
+    assert again.after(seconds=10.0).decide(300.0).setpoint_kw[0] > 0.0
+    assert restored(store, 0).state.guard.direction.size == 0, "a fleet of another size"

@@ -9,8 +9,9 @@ from msgspec import Struct, structs
 from gridtide.control import demand_clock, grid_protection, trust, wear
 from gridtide.control import site as control
 from gridtide.control.demand_clock import DemandState
+from gridtide.control.guard import GuardState
 from gridtide.control.shadow import Carried, ShadowState
-from gridtide.control.wear import WearState
+from gridtide.model.fleet import EvseTable
 from gridtide.run.store import Store
 
 STATE = "site"
@@ -36,6 +37,8 @@ class Kept(Struct, frozen=True):
     day_left_s: float = 0.0
     grid_trip: str = ""
     """Cause of a trip of the grid protection that holds, in words."""
+    turning: tuple[tuple[int, float, float], ...] = ()
+    """Row, direction (-1 or +1) and time for which it may not turn yet, s."""
 
 
 class Restored(Struct, frozen=True, eq=False):
@@ -53,14 +56,14 @@ def welded_key(bay: str) -> str:
     return f"welded:{bay}"
 
 
-def save(
-    store: Store, carried: Carried, left: ShadowState, settings: control.Settings, used: WearState, grid_trip: str = ""
-) -> None:
-    """Keep the clocks, what was used of the contactors' day, and a trip that holds; the newest wins."""
+def save(store: Store, carried: Carried, left: ShadowState, settings: control.Settings, state: control.State) -> None:
+    """Keep the clocks, what was used of the contactors' day, who may not turn yet, and a trip that holds; the newest wins."""
+    used = state.trust.wear
     known = tuple(None if math.isnan(value) else round(value, 3) for value in left.left_kwh.tolist())
     kept = Kept(
         carried, settings.interval.length_s, settings.interval.sub_intervals, known,
-        tuple(used.operations.tolist()), tuple(used.turns.tolist()), used.day_left_s, grid_trip,
+        tuple(used.operations.tolist()), tuple(used.turns.tolist()), used.day_left_s, state.protection.grid.tripped,
+        _turning(state, settings.table),
     )  # fmt: skip
     store.put_state(STATE, msgspec.json.encode(kept))
 
@@ -72,8 +75,10 @@ def restore(
     carried: Carried,
     shadow_state: ShadowState,
     damaged: bool,
+    mono_s: float,
 ) -> Restored:
-    """Settings, latches and clocks from the store. What cannot be read is told and begun afresh, never guessed.
+    """Settings, latches and clocks from the store at the monotonic instant `mono_s`. What cannot be read is told and begun
+    afresh, never guessed.
 
     A store that was damaged (`damaged`) may have held an emergency stop: it starts latched.
     """
@@ -90,7 +95,10 @@ def restore(
         if saved is not None and state.demand.at_s <= demand_clock.NEVER_S:
             found = msgspec.json.decode(saved, type=Kept)
             carried, shadow_state = _clocks(found, settings, shadow_state)
-            state = structs.replace(state, demand=carried.site, trust=_used(state.trust, found))
+            state = structs.replace(
+                state, demand=carried.site, trust=_used(state.trust, found),
+                guard=_held(state.guard, found.turning, settings.table, mono_s),
+            )  # fmt: skip
             if found.grid_trip and settings.protection.grid is not None:
                 # Nobody looked meanwhile: the time of good values begins anew.
                 grid = grid_protection.fresh(tripped=found.grid_trip)
@@ -122,6 +130,26 @@ def _used(state: trust.TrustState, kept: Kept) -> trust.TrustState:
         day_left_s=kept.day_left_s,
     )  # fmt: skip
     return structs.replace(state, wear=used)
+
+
+def _turning(state: control.State, table: EvseTable) -> tuple[tuple[int, float, float], ...]:
+    """Rows that turned less than their hold time ago."""
+    if not math.isfinite(state.at_s):
+        return ()
+    left_s = state.guard.turned_s + table.hold_s - state.at_s
+    rows = np.flatnonzero((left_s > 0.0) & (state.guard.direction != 0.0))
+    return tuple((int(row), float(state.guard.direction[row]), round(float(left_s[row]), 1)) for row in rows)
+
+
+def _held(
+    state: GuardState, turning: tuple[tuple[int, float, float], ...], table: EvseTable, mono_s: float
+) -> GuardState:
+    """Who may not turn yet. How long nobody ran is not counted: the wall clock may have been set meanwhile."""
+    direction, turned_s = state.direction.copy(), state.turned_s.copy()
+    for row, sign, left_s in turning:
+        if 0 <= row < table.size and sign in (-1.0, 1.0) and 0.0 < left_s <= table.hold_s[row]:
+            direction[row], turned_s[row] = sign, mono_s + left_s - table.hold_s[row]
+    return structs.replace(state, direction=direction, turned_s=turned_s)
 
 
 def with_limit(settings: control.Settings, limit: Limit) -> control.Settings:

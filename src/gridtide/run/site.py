@@ -130,7 +130,9 @@ class SiteService:
     def _restore(self) -> None:
         """Settings, latches and the running interval from the store."""
         damaged = getattr(self.store, "moved_to", None) is not None
-        found = memory.restore(self.store, self.settings, self.state, self.carried, self.shadow, damaged)
+        found = memory.restore(
+            self.store, self.settings, self.state, self.carried, self.shadow, damaged, self.clock.monotonic()
+        )
         self.settings, self.state, self.carried, self.shadow = (
             found.settings,
             found.state,
@@ -341,8 +343,7 @@ class SiteService:
         self.history.add(snapshot.now_s, power, decision.uncontrolled_kw if power is not None else None, why)
         self.history.vehicles(snapshot.now_s, snapshot.fleet)
         self.history.close(decision.closed, self.settings.interval.length_s)
-        tripped = self.state.protection.grid.tripped
-        memory.save(self.store, self.carried, self.shadow, self.settings, self.state.trust.wear, tripped)
+        memory.save(self.store, self.carried, self.shadow, self.settings, self.state)
         for code in decision.events:
             self.note(code, "site", self._detail(code, decision))
         for code, row, text in self._watch.look(snapshot, before.guard.setpoint_kw):
