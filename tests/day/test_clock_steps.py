@@ -163,3 +163,23 @@ def test_impossible_times_are_never_followed_and_left_at_once() -> None:
         machine.mono_s += BELIEVE_S + 1.0
         clock.follow(is_quiet=True)
         assert clock.wall() == pytest.approx(true_s + machine.mono_s - 50.0)
+
+
+@pytest.mark.parametrize("wrong_s", [3.0, -3600.0, 2.5e11])
+def test_a_clock_that_was_set_wrongly_while_nobody_looked_goes_on_from_what_was_stored(wrong_s: float) -> None:
+    machine = Machine()
+    stored_s = machine.wall_s
+    machine.wall_s = stored_s + wrong_s if wrong_s < 0.0 else wrong_s
+    clock = SteadyClock(machine)
+    clock.not_before(stored_s)
+    machine.passes(5.0)
+    assert clock.wall() == pytest.approx(stored_s + 5.0)
+    assert "jumped" in (clock.follow(is_quiet=True) or "")
+
+
+@pytest.mark.parametrize("stored_s", [0.0, 1_772_445_000.0, 9e9, math.inf, -math.inf, math.nan])
+def test_a_clock_that_may_be_right_is_not_set(stored_s: float) -> None:
+    machine = Machine()
+    clock = SteadyClock(machine)
+    clock.not_before(stored_s)
+    assert clock.wall() == machine.wall_s

@@ -21,6 +21,8 @@ from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats
 
 LONGEST_CYCLE_S = 3600.0
 """A gap between two cycles counts as no longer than this."""
+LONGEST_STAY_S = 30 * 86_400.0
+"""Who is said to leave later than that was told so by a clock that is wrong: when it leaves is not known."""
 
 
 class TrustSettings(Struct, frozen=True, kw_only=True):
@@ -144,6 +146,7 @@ def step(
         # What is not known stays so: the guard withholds for it.
         power_kw=np.where(out & np.isfinite(known), 0.0, fleet.power_kw),
         soc=soc,
+        left_s=np.where(fleet.left_s > LONGEST_STAY_S, np.inf, fleet.left_s),
         charge_limit_kw=_held(charge, fleet.charge_limit_kw),
         discharge_limit_kw=_held(discharge, fleet.discharge_limit_kw),
         temperature_c=np.where(np.isfinite(cold.low), -cold.low, fleet.temperature_c),

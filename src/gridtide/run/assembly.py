@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gridtide.control import site as control
 from gridtide.model.fleet import EvseTable
+from gridtide.run import memory
 from gridtide.run.certificate_watch import CertificateWatch
 from gridtide.run.clock import Clock, WallClock
 from gridtide.run.credentials import Credentials
@@ -141,6 +142,7 @@ def controller(
     trace: Trace | None = None,
 ) -> Controller:
     """A controller that serves links one hands it (`csms.serve`); nothing runs yet."""
+    memory.set_right(clock, store)
     board = EvidenceBoard(table)
     csms = Csms(table, provisions(table, versions), board, store, clock, ids("c"), lease_s=settings.guard.lease_s)
     site = SiteService(

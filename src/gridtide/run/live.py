@@ -12,6 +12,7 @@ import structlog
 from msgspec import Struct
 
 from gridtide.control import site as control
+from gridtide.run import memory
 from gridtide.run.assembly import SITE_METER, OcppListener, ids, socket_stations
 from gridtide.run.clock import Clock, ScaledClock, WallClock
 from gridtide.run.credentials import Credentials
@@ -256,6 +257,7 @@ async def open_site(
     async with AsyncExitStack() as opened:
         store = SqliteStore.open(store_path, clock.wall(), backups=backups)
         opened.push_async_callback(store.close)
+        memory.set_right(clock, store)
         board = EvidenceBoard(settings.table)
         registered = registry(store) if registry is not None else Registry(store, map(_entry, stations))
         csms = Csms(

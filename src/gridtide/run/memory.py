@@ -1,6 +1,7 @@
 """What a site remembers over a restart: the run-time limit, the latches, the clocks of the running interval."""
 
 import math
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -12,6 +13,8 @@ from gridtide.control.demand_clock import DemandState
 from gridtide.control.guard import GuardState
 from gridtide.control.shadow import Carried, ShadowState
 from gridtide.model.fleet import EvseTable
+from gridtide.run.clock import Clock
+from gridtide.run.steady_clock import SteadyClock
 from gridtide.run.store import Store
 
 STATE = "site"
@@ -39,6 +42,8 @@ class Kept(Struct, frozen=True):
     """Cause of a trip of the grid protection that holds, in words."""
     turning: tuple[tuple[int, float, float], ...] = ()
     """Row, direction (-1 or +1) and time for which it may not turn yet, s."""
+    wall_s: float = 0.0
+    """UTC epoch s at which this was kept."""
 
 
 class Restored(Struct, frozen=True, eq=False):
@@ -56,14 +61,25 @@ def welded_key(bay: str) -> str:
     return f"welded:{bay}"
 
 
-def save(store: Store, carried: Carried, left: ShadowState, settings: control.Settings, state: control.State) -> None:
+def set_right(clock: Clock, store: Store) -> None:
+    """A clock that knows no jumps goes on from what the store knows of the time, before anything reckons with it."""
+    saved = store.get_state(STATE)
+    if not isinstance(clock, SteadyClock) or saved is None:
+        return
+    with suppress(msgspec.DecodeError):  # `restore` tells of it
+        clock.not_before(msgspec.json.decode(saved, type=Kept).wall_s)
+
+
+def save(
+    store: Store, carried: Carried, left: ShadowState, settings: control.Settings, state: control.State, wall_s: float
+) -> None:
     """Keep the clocks, what was used of the contactors' day, who may not turn yet, and a trip that holds; the newest wins."""
     used = state.trust.wear
     known = tuple(None if math.isnan(value) else round(value, 3) for value in left.left_kwh.tolist())
     kept = Kept(
         carried, settings.interval.length_s, settings.interval.sub_intervals, known,
         tuple(used.operations.tolist()), tuple(used.turns.tolist()), used.day_left_s, state.protection.grid.tripped,
-        _turning(state, settings.table),
+        _turning(state, settings.table), wall_s,
     )  # fmt: skip
     store.put_state(STATE, msgspec.json.encode(kept))
 

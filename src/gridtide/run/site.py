@@ -343,7 +343,7 @@ class SiteService:
         self.history.add(snapshot.now_s, power, decision.uncontrolled_kw if power is not None else None, why)
         self.history.vehicles(snapshot.now_s, snapshot.fleet)
         self.history.close(decision.closed, self.settings.interval.length_s)
-        memory.save(self.store, self.carried, self.shadow, self.settings, self.state)
+        memory.save(self.store, self.carried, self.shadow, self.settings, self.state, snapshot.now_s)
         for code in decision.events:
             self.note(code, "site", self._detail(code, decision))
         for code, row, text in self._watch.look(snapshot, before.guard.setpoint_kw):

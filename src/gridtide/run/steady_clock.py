@@ -29,6 +29,14 @@ class SteadyClock:
         self._since_s: float | None = None
         self._told_s = 0.0
 
+    def not_before(self, at_s: float) -> None:
+        """It is later than UTC epoch s `at_s`, the time of what was stored last: a machine that tells less, or a time that cannot
+        be, was set wrongly while nobody looked. Time goes on from there; the machine's is a jump like any other."""
+        told_s = self.wall()
+        is_wrong = told_s < at_s or not PLAUSIBLE_S[0] <= told_s <= PLAUSIBLE_S[1]
+        if is_wrong and PLAUSIBLE_S[0] <= at_s <= PLAUSIBLE_S[1]:
+            self._ahead_s = at_s - self._machine.monotonic()
+
     def monotonic(self) -> float:
         """Seconds that never jump."""
         return self._machine.monotonic()

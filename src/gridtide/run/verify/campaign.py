@@ -13,6 +13,7 @@ import structlog
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from gridtide.control.trust import TrustSettings
 from gridtide.run.simloop import run_sim
 from gridtide.run.verify import books
 from gridtide.run.verify import case as cases
@@ -32,6 +33,7 @@ MORE_S: Final = 1.0
 """A violation that is looked for again must be there by so much later."""
 ALONE_S: Final = 70.0
 """So long after the last fault was mended nothing of it is left: a charging lease, a report, a pause."""
+WELD_KW: Final = TrustSettings().weld_kw
 EVSES: Final = 10
 """Stations of a site, where nobody says how many."""
 QUIET_SHARE: Final = 0.25
@@ -91,6 +93,8 @@ class _Watch:
         """When the controller last did not know of the end of the row's transaction."""
         self.bad_seen_s = 0.0
         """For how long the controller had seen a bad grid when it began."""
+        self.transaction: str | None = None
+        """What ran at the row when it began."""
 
     def is_over(self, rig: Rig, at_s: float) -> bool:
         """Whether it is to be mended: its time is over, or its vehicle has left."""
@@ -113,7 +117,7 @@ class _Watch:
             case "nothing charged":
                 return not bool((power[heard] > NOTHING_KW).any())
             case "row excluded":
-                return self._is_excluded(rig)
+                return self._is_excluded(rig, bool(heard[row]))
             case "row gives nothing":
                 return not power[row] < -NOTHING_KW
             case "row still":
@@ -123,11 +127,13 @@ class _Watch:
             case _:
                 return True
 
-    def _is_excluded(self, rig: Rig) -> bool:
-        """Whether the controller counts out the welded row; later than that only where it has known of the end long enough."""
+    def _is_excluded(self, rig: Rig, is_heard: bool) -> bool:
+        """Whether the controller counts out the welded row; later than that only where it has known of the end, and could see the
+        power that flows, long enough."""
         row, at_s = self.planned.row, rig.at_s
         known = None if rig.csms is None else rig.csms.stations[rig.case.here.table.ids[row]]
-        if known is None or known.accepted is None or not rig.stations[row].connected or row in known.transactions:
+        is_seen = is_heard and known is not None and row not in known.transactions
+        if not is_seen or abs(rig.power_kw[row]) <= WELD_KW:
             self.told_s = at_s
         if rig.site is not None and rig.site.state.trust.open.welded[row]:
             return True
@@ -152,6 +158,9 @@ class _Run:
         """Stations out of touch; the deaf may also be out of step."""
         watched = case.settings.protection.grid
         self._rules = None if watched is None else watched.profile
+        self._unsaid: set[str | None] = set()
+        """Transactions that began while their station used message ids twice: that the vehicle may give was taken for a repetition,
+        and nothing in OCPP asks for it again."""
         self._left_until_s = -math.inf
         """The site has left its grid, and nothing flows before then."""
         self._left_alone = True
@@ -201,7 +210,7 @@ class _Run:
                 watch.occupant = int(rig.emulated.plant.occupant[planned.row])
                 if watch.occupant < 0:
                     continue
-            watch.bad_seen_s = rig.bad_seen_s
+            watch.bad_seen_s, watch.transaction = rig.bad_seen_s, _transaction(rig, planned.row)
             watch.fault.begin(rig, planned.row, random.Random(planned.luck))
             rig.trace.record(rig.true_clock.monotonic(), "world", "begin", planned.id.encode())
             self._active.append(watch)
@@ -235,6 +244,8 @@ class _Run:
         """I8: bounded response; of several faults the slowest counts."""
         hearing = self._hearing(rig, at_s)
         for watch in self._active:
+            if watch.fault.id == "FT11b":
+                self._unsaid |= {_transaction(rig, watch.planned.row)} - {watch.transaction, None}
             watch.has_tripped |= rig.site is not None and bool(rig.site.state.protection.grid.tripped)
             concerned = self._concerned(watch, hearing, at_s)
             is_alone = len(self._active) == 1 and at_s > self._mended_s + ALONE_S
@@ -254,7 +265,7 @@ class _Run:
 
     def _concerned(self, watch: _Watch, hearing: NDArray[np.bool_], at_s: float) -> NDArray[np.bool_]:
         """Rows at which a fault's safe state is asked for now."""
-        if watch.fault.safe == "all stopped":
+        if watch.fault.safe in ("all stopped", "row excluded"):
             return self._apart_until_s < at_s
         if at_s > watch.due_s + LEASE_S and watch.fault.safe == "nothing given":
             # Until it is due a discharge may still be renewed; then even who hears nothing stops.
@@ -307,7 +318,7 @@ class _Run:
         # Who left the grid, or could not see it for long, waits for good values first.
         if self._rules is not None and at_s < rig.good_since_s + self._rules.enter_delay_s + HEALED_S:
             return
-        missing = _missing_service(rig) or self._following.missing(
+        missing = _missing_service(rig, self._unsaid) or self._following.missing(
             rig, at_s, self.invariants, is_quiet=not self.planned
         )
         if missing:
@@ -321,7 +332,15 @@ def _flows(rig: Rig, concerned: NDArray[np.bool_]) -> str:
     return ", ".join(f"{power[row]:.1f} kW at row {row}" for row in flowing) or "nothing"
 
 
-def _missing_service(rig: Rig) -> str:
+def _transaction(rig: Rig, row: int) -> str | None:
+    """What runs at a row, as far as the management system knows."""
+    if rig.csms is None or row < 0:
+        return None
+    return rig.csms.stations[rig.case.here.table.ids[row]].transactions.get(row)
+
+
+def _missing_service(rig: Rig, unsaid: set[str | None]) -> str:
+    """What does not work, in words; of vehicles whose transaction is `unsaid` nobody knows that they may give."""
     site, csms = rig.site, rig.csms
     if site is None or csms is None or site.decision is None:
         return "no decision is made"
@@ -339,6 +358,8 @@ def _missing_service(rig: Rig) -> str:
     # A station that refused a discharge is not asked again until its next transaction.
     refused = [row for station in csms.stations.values() for row in station.refused]
     standing[refused] = False
+    if unsaid:
+        standing[[row for row in range(standing.size) if _transaction(rig, row) in unsaid]] = False
     barred = np.flatnonzero(standing & ~site.board.may_discharge)
     if barred.size:
         return f"may not give although it could: {', '.join([rig.case.here.table.ids[row] for row in barred])}"
