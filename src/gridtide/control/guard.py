@@ -45,7 +45,7 @@ class GuardState(Struct, frozen=True, eq=False):
 
     setpoint_kw: Floats
     direction: Floats
-    """-1, 0 or +1: the last direction that was not zero."""
+    """-1, 0 or +1: the last direction of the vehicle that was not zero."""
     turned_s: Floats
     """Monotonic instant at which that direction was taken up."""
     estop: bool = False
@@ -104,7 +104,7 @@ def clamp(
     if estop:
         cut.zero(np.ones_like(fleet.connected), Reason.ESTOP)
     setpoint = np.trunc(np.round(cut.power_kw * 1000.0, 6)) / 1000.0 + 0.0
-    after = _remember(state, setpoint, now, estop, reverse_until)
+    after = _remember(state, setpoint, fleet.connected, now, estop, reverse_until)
     codes = (
         (("estop",) if estop and not state.estop else ())
         + events
@@ -379,8 +379,11 @@ def _reverse(
     return snapshot.mono_s + settings.reverse_hold_s, ("reverse_power",) if raised else ()
 
 
-def _remember(state: GuardState, setpoint_kw: Floats, now_s: float, estop: bool, reverse_until_s: float) -> GuardState:
+def _remember(
+    state: GuardState, setpoint_kw: Floats, connected: Bools, now_s: float, estop: bool, reverse_until_s: float
+) -> GuardState:
+    """A vehicle that comes has no direction yet: its first one is held as any other."""
     sign = np.sign(setpoint_kw)
     turned = (sign != 0.0) & (sign != state.direction)
-    direction = np.where(sign != 0.0, sign, state.direction)
+    direction = np.where(sign != 0.0, sign, np.where(connected, state.direction, 0.0))
     return GuardState(setpoint_kw, direction, np.where(turned, now_s, state.turned_s), estop, reverse_until_s)
