@@ -27,7 +27,7 @@ SOURCES = 250
 """Loopback source addresses that stations are spread over."""
 SERVER_CORE, GENERATOR_CORE = 0, 1
 TRIES = 5
-BOOTS_PER_S = 450.0
+BOOTS_PER_S = 1_800.0
 ACCEPTED = b'{"status":"Accepted"}'
 INTERVAL_SET = (
     b'{"setVariableResult":[{"attributeStatus":"Accepted","component":{"name":"SampledDataCtrlr"},'

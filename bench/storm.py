@@ -47,7 +47,7 @@ class Storm:
         self.pending: dict[str, float] = {}
         """Who is to boot again, and after how many seconds."""
 
-        self.failures = 0
+        self.failures = self.told_to_wait = 0
         self.luck = random.Random(stations)
 
     async def run(self) -> dict[str, float]:
@@ -87,6 +87,7 @@ class Storm:
             "online": state["online"],
             "call_errors": sum(link.errors for link in returned),
             "failed_attempts": self.failures,
+            "told_to_wait": self.told_to_wait,
             "lost": lost,
             "doubled": doubled,
             "server_cpu_s": usage.cpu_s,
@@ -97,6 +98,7 @@ class Storm:
             self.acknowledged[station.identity] = station.seq_no - 1
         elif b'"Pending"' in answer:
             self.pending[station.identity] = float(json.loads(answer)[2]["interval"])
+            self.told_to_wait += 1
 
     async def _all_send(self, links: list[LoadStation], kind: bytes) -> None:
         for start in range(0, len(links), 100):

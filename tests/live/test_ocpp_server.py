@@ -5,6 +5,7 @@ import base64
 import contextlib
 import logging
 import random
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,8 +19,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from gridtide.run.credentials import basic_header
-from gridtide.run.websocket import MAX_FRAME_BYTES, dial
+from gridtide.run.credentials import Credentials, basic_header
+from gridtide.run.ocpp_server import Greeting, OcppServer
+from gridtide.run.websocket import MAX_FRAME_BYTES, WebSocketLink, dial
 from tests.live.csms_server import Served, provision, serving, until
 
 BOOT = {"reason": "PowerUp", "chargingStation": {"model": "Good", "vendorName": "tests"}}
@@ -419,3 +421,20 @@ def test_a_dead_connection_is_replaced_and_takes_nothing_with_it() -> None:
                 assert await heir.is_served()
 
     asyncio.run(scenario())
+
+
+def test_a_whole_site_may_knock_at_once_while_the_loop_is_busy() -> None:
+    """What the listener's queue drops is tried again after 1, 3, 7 and 15 s: after a power failure that was half a minute."""
+
+    async def scenario() -> None:
+        async with OcppServer(Credentials(), _nobody, lambda _identity, _peer: None, port=0) as server:
+            with contextlib.ExitStack() as knocking:
+                for _ in range(500):
+                    # No await: nobody takes them meanwhile.
+                    knocking.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=0.5))
+
+    asyncio.run(scenario())
+
+
+async def _nobody(_greeting: Greeting, _link: WebSocketLink) -> None:
+    raise AssertionError("nobody proved itself")

@@ -4,6 +4,8 @@ gets 401 and touches no state."""
 import asyncio
 import ipaddress
 import logging
+import os
+import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +33,10 @@ from gridtide.wire.ocpp.actions import choose_subprotocol, identity_of
 OFFERED = [Subprotocol("ocpp2.1"), Subprotocol("ocpp2.0.1")]
 MAX_ARRIVING = 16_384
 """Connections that have not yet sent their request; beyond, the one that waits longest is cut off."""
+ACCEPTED_AT_ONCE = 128
+"""Connections taken in one turn of the loop: asyncio takes as many as the queue it was told of holds."""
+WAITING = 2_048
+"""Connections that the system keeps until they are taken. It drops what comes beyond; those try again after 1, 3, 7 and 15 s."""
 REVOKED_CLOSE = 4403
 """Close code for a station whose certificate was revoked while it was connected."""
 _log = logging.getLogger("gridtide.run.ocpp_server")
@@ -177,12 +183,16 @@ class OcppServer:
             shake = None if tls is None else partial(self._shake, tls)
             return _Arriving(self._arriving, self._max_arriving, shake, *args, **kwargs)
 
-        return await serve(
+        server = await serve(
             self._serve, listen.host, listen.port, process_request=admit, subprotocols=OFFERED,
             select_subprotocol=_select, compression=None, max_size=MAX_FRAME_BYTES, ping_interval=self._ping_s,
             ping_timeout=self._ping_s, close_timeout=2.0, max_queue=64, server_header=None, logger=_socket_log,
-            create_connection=cast("type[ServerConnection]", arrive), backlog=128,
+            create_connection=cast("type[ServerConnection]", arrive), backlog=ACCEPTED_AT_ONCE,
         )  # fmt: skip
+        for listening in server.sockets:
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(WAITING)
+        return server
 
     def _shake(self, tls: ssl.SSLContext, transport: asyncio.Transport, established: Established) -> None:
         task = Handshake(tls, established, self.handshakes).begin(transport)
