@@ -101,12 +101,12 @@ def test_who_turned_a_moment_ago_may_not_turn_after_a_restart_until_its_hold_tim
     assert restored(store, 0).state.guard.direction.size == 0, "a fleet of another size"
 
 
-def test_time_goes_on_from_what_was_stored_where_the_machine_tells_less() -> None:
+def test_the_clock_knows_what_was_stored_last() -> None:
     store, settings = MemoryStore(), site_settings(evse_table(1))
     memory.save(store, Carried(), shadow.fresh(1), settings, site.fresh(settings), WALL_S)
     clock = SteadyClock(LoopClock(lambda: NOW_S, WALL_S - 3600.0))
     memory.set_right(clock, store)
-    assert clock.wall() == pytest.approx(WALL_S)
+    assert clock.latest_s == pytest.approx(WALL_S)
     store.put_state(memory.STATE, b"{not json")
     memory.set_right(clock, store)
-    assert clock.wall() == pytest.approx(WALL_S)
+    assert clock.latest_s == pytest.approx(WALL_S)

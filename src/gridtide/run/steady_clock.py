@@ -28,14 +28,17 @@ class SteadyClock:
         self._ahead_s = machine.wall() - machine.monotonic()
         self._since_s: float | None = None
         self._told_s = 0.0
+        self._not_before_s = -math.inf
+        self._is_guess = False
 
     def not_before(self, at_s: float) -> None:
-        """It is later than UTC epoch s `at_s`, the time of what was stored last: a machine that tells less, or a time that cannot
-        be, was set wrongly while nobody looked. Time goes on from there; the machine's is a jump like any other."""
-        told_s = self.wall()
-        is_wrong = told_s < at_s or not PLAUSIBLE_S[0] <= told_s <= PLAUSIBLE_S[1]
-        if is_wrong and PLAUSIBLE_S[0] <= at_s <= PLAUSIBLE_S[1]:
-            self._ahead_s = at_s - self._machine.monotonic()
+        """It is later than UTC epoch s `at_s`, the time of what was stored last. Where the machine tells a time that cannot be,
+        time goes on from there until it tells one that can. Where it tells less, either may be wrong: see `latest_s`."""
+        if not _can_be(at_s):
+            return
+        self._not_before_s = at_s
+        if not _can_be(self.wall()):
+            self._ahead_s, self._is_guess = at_s - self._machine.monotonic(), True
 
     def monotonic(self) -> float:
         """Seconds that never jump."""
@@ -44,6 +47,11 @@ class SteadyClock:
     def wall(self) -> float:
         """UTC epoch seconds."""
         return self._machine.monotonic() + self._ahead_s
+
+    @property
+    def latest_s(self) -> float:
+        """UTC epoch s that it may be at most, for what must not be taken to be further away than it is."""
+        return max(self.wall(), self._not_before_s)
 
     async def sleep(self, duration_s: float) -> None:
         """Wait `duration_s`; `ValueError` if not finite."""
@@ -65,13 +73,21 @@ class SteadyClock:
         if self._since_s is None or not abs(jump_s - self._told_s) <= SMALL_S:
             self._since_s, self._told_s = now_s, jump_s
             return f"It jumped by {jump_s:+.0f} s. Control goes on by the time it had."
-        could_be = PLAUSIBLE_S[0] <= machine_s <= PLAUSIBLE_S[1]
-        is_wrong = not PLAUSIBLE_S[0] <= self.wall() <= PLAUSIBLE_S[1]
-        if could_be and (is_wrong or (is_quiet and now_s - self._since_s >= BELIEVE_S)):
+        is_wrong = self._is_guess or not _can_be(self.wall())
+        if _can_be(machine_s) and (is_wrong or (is_quiet and now_s - self._since_s >= BELIEVE_S)):
             self._ahead_s += jump_s
-            self._since_s = None
+            self._since_s, self._is_guess = None, False
             return f"Followed by {jump_s:+.0f} s."
         return None
+
+
+def _can_be(at_s: float) -> bool:
+    return PLAUSIBLE_S[0] <= at_s <= PLAUSIBLE_S[1]
+
+
+def latest_s(clock: Clock) -> float:
+    """UTC epoch s that it may be at most by `clock`."""
+    return clock.latest_s if isinstance(clock, SteadyClock) else clock.wall()
 
 
 async def keep_time(clock: SteadyClock, is_quiet: Callable[[], bool], tell: OnEvent) -> None:

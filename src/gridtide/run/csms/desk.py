@@ -15,6 +15,7 @@ from gridtide.run.csms.erasure import ErasedTokens
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.registry import Registry
 from gridtide.run.csms.station import DriverDefault, OnEvent, Station
+from gridtide.run.steady_clock import latest_s
 from gridtide.run.store import Store
 from gridtide.wire.ocpp import codec
 from gridtide.wire.ocpp.errors import LocalProtocolError
@@ -54,8 +55,8 @@ class Desk(Struct, frozen=True, eq=False, kw_only=True):
         return datetime.fromtimestamp(self.clock.wall(), UTC)
 
     def monotonic_of(self, wall_s: float) -> float:
-        """The monotonic instant of a wall-clock one."""
-        return wall_s - self.clock.wall() + self.clock.monotonic()
+        """The monotonic instant of a wall-clock one, or an earlier one where the time is in doubt."""
+        return wall_s - latest_s(self.clock) + self.clock.monotonic()
 
 
 def reply(station: Station, action: str, **fields: Any) -> WireStruct:

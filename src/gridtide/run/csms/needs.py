@@ -11,6 +11,7 @@ from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.station import Station
+from gridtide.run.steady_clock import latest_s
 from gridtide.run.store import Store
 
 BOOTED = "booted/"
@@ -103,7 +104,7 @@ class NeedsKeeper:
             asked_kwh=_known(board.asked_kwh[row]),
             register_kwh=_known(board.register_kwh[row]),
             # Whole seconds: the clocks' drift is no news.
-            departs_at_s=_known(round(departs_s - self._clock.monotonic() + self._clock.wall()))
+            departs_at_s=_known(round(departs_s - self._clock.monotonic() + latest_s(self._clock)))
             if math.isfinite(departs_s)
             else None,
             capacity_kwh=_known(board.capacity_kwh[row]),
@@ -129,7 +130,7 @@ class NeedsKeeper:
             if value is not None:
                 column[row] = value
         if item.departs_at_s is not None:
-            board.departs_s[row] = item.departs_at_s - self._clock.wall() + self._clock.monotonic()
+            board.departs_s[row] = item.departs_at_s - latest_s(self._clock) + self._clock.monotonic()
         if item.charge_limit_kw is not None:
             board.charge_limit_kw[row] = min(item.charge_limit_kw, float(table.charge_kw[row]))
         if item.discharge_limit_kw is not None:
