@@ -81,6 +81,7 @@ def case(seed: int, rows: int | None = None) -> Case:
     sign = rng.choice([-1.0, 0.0, 1.0], size)
     state = GuardState(
         sign * rng.uniform(0.0, 22.0, size), sign, NOW_S - rng.choice([1.0, 40.0, 1e5], size),
+        np.random.default_rng([seed, 2]).random(size) < 0.2,
         reverse_until_s=NOW_S + 5.0 if rng.random() < 0.05 else -np.inf,
     )  # fmt: skip
     return Case(

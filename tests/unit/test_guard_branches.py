@@ -242,6 +242,7 @@ def test_what_vehicles_may_be_giving_counts_whom_nobody_sees() -> None:
 
 
 def test_the_first_direction_of_a_vehicle_that_comes_is_held_as_any_other() -> None:
+    """And what flowed before, perhaps into the same vehicle before a restart, is not forgotten."""
     settings = one_bay({"hold_s": 60.0}, overrides=wished(-10.0), peak=FREE)
     here = LeapingSite(settings, fleet_sample(1)).believed()
     assert here.after(minutes=2).decide(400.0).setpoint_kw[0] == -10.0
@@ -251,3 +252,14 @@ def test_the_first_direction_of_a_vehicle_that_comes_is_held_as_any_other() -> N
     here.settings = one_bay({"hold_s": 60.0}, overrides=wished(10.0), peak=FREE)
     assert Reason(here.after(seconds=40.0).decide(400.0).reason[0]) is Reason.HOLD
     assert here.after(seconds=21.0).decide(400.0).setpoint_kw[0] == 10.0
+
+
+def test_a_bay_that_is_not_heard_for_a_moment_does_not_forget_its_direction() -> None:
+    settings = one_bay({"hold_s": 60.0}, overrides=wished(10.0), peak=FREE)
+    here = LeapingSite(settings, fleet_sample(1)).believed()
+    assert here.after(minutes=2).decide(400.0).setpoint_kw[0] == 10.0
+    here.with_fleet(connected=False).after(seconds=1.0).decide(400.0)
+    here.with_fleet(connected=True)
+    here.settings = one_bay({"hold_s": 60.0}, overrides=wished(-10.0), peak=FREE)
+    assert Reason(here.after(seconds=20.0).decide(400.0).reason[0]) is Reason.HOLD
+    assert here.after(seconds=60.0).decide(400.0).setpoint_kw[0] == -10.0

@@ -45,9 +45,11 @@ class GuardState(Struct, frozen=True, eq=False):
 
     setpoint_kw: Floats
     direction: Floats
-    """-1, 0 or +1: the last direction of the vehicle that was not zero."""
+    """-1, 0 or +1: the last direction that was not zero."""
     turned_s: Floats
     """Monotonic instant at which that direction was taken up."""
+    away: Bools
+    """No vehicle has stood there since: the next one's first direction is taken up anew."""
     estop: bool = False
     reverse_until_s: float = -math.inf
 
@@ -55,7 +57,7 @@ class GuardState(Struct, frozen=True, eq=False):
 def fresh(size: int) -> GuardState:
     """State before the first cycle: nothing flows."""
     zero = np.zeros(size)
-    return GuardState(zero, zero, np.full(size, -math.inf))
+    return GuardState(zero, zero, np.full(size, -math.inf), np.zeros(size, dtype=np.bool_))
 
 
 @np.errstate(all="ignore")  # rubbish in one row may overflow on its way to "not a number", which allows nothing
@@ -382,8 +384,10 @@ def _reverse(
 def _remember(
     state: GuardState, setpoint_kw: Floats, connected: Bools, now_s: float, estop: bool, reverse_until_s: float
 ) -> GuardState:
-    """A vehicle that comes has no direction yet: its first one is held as any other."""
     sign = np.sign(setpoint_kw)
-    turned = (sign != 0.0) & (sign != state.direction)
-    direction = np.where(sign != 0.0, sign, np.where(connected, state.direction, 0.0))
-    return GuardState(setpoint_kw, direction, np.where(turned, now_s, state.turned_s), estop, reverse_until_s)
+    flows = sign != 0.0
+    turned = flows & ((sign != state.direction) | state.away)
+    direction = np.where(flows, sign, state.direction)
+    away = ~connected | (state.away & ~flows)
+    turned_s = np.where(turned, now_s, state.turned_s)
+    return GuardState(setpoint_kw, direction, turned_s, away, estop, reverse_until_s)
