@@ -16,7 +16,7 @@ from gridtide.model.decision import Reason, Reasons
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, SiteLimits
 
 STAY_SHARE, STAY_KW = 0.1, 1.0
-"""Who gives goes on, with less, until the others could carry so much more than is wanted: what is wanted trembles with the age of what
+"""Who gives goes on, with less, until the others could carry so much more than is wanted: that trembles with the age of what
 stations tell, and nobody should be switched twice a second."""
 
 

@@ -22,7 +22,7 @@ LAG_SHARE: Final = 0.1
 LAG_KW: Final = 0.3
 """It gives up to this much less: losses, the last setpoint still under way."""
 IDLE_S: Final = 4.0
-"""Above the limit somebody is asked within this time."""
+"""Above the limit somebody is asked within this time; by the budget rule once it takes a burst for the load's new level."""
 OVER_KW: Final = 5.0
 CHARGED_SOC: Final = 0.05
 """So far above what must be left, a vehicle gives its full power."""
@@ -66,7 +66,8 @@ class Following(Struct):
         gives = bool((power < -NOTHING_KW).any())
         if gives or not free.any() or not _is_over(rig, at_s, invariants):
             self.held_s = at_s
-        if at_s - self.held_s > IDLE_S:
+        rule = rig.case.settings.peak
+        if at_s - self.held_s > IDLE_S + (2.0 * rule.reserve_s if rule.mode == "budget" else 0.0):
             names = ", ".join(rig.case.here.table.ids[row] for row in np.flatnonzero(free))
             return f"the site is above its limit, and nobody is asked although they could: {names}"
         return ""

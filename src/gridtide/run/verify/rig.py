@@ -234,6 +234,8 @@ class Rig:
         for event in site.store.events():
             if not event.seen and event.severity == "alarm":
                 await site.mark_seen(event.id, "verification")
+        if site.state.meter.sign_fault and self.meter.fault.kind != "sign_flip":
+            raise ValueError("the alarm is not in the list yet")
 
     # --- what there is ----------------------------------------------------------------------------------------------
     @property
