@@ -118,6 +118,8 @@ class _Watch:
                 return not bool((power[heard] > NOTHING_KW).any())
             case "row excluded":
                 return self._is_excluded(rig, bool(heard[row]))
+            case "row gives nothing" if self.fault.by_change and self.deaf[row]:
+                return True
             case "row gives nothing":
                 return not power[row] < -NOTHING_KW
             case "row still":

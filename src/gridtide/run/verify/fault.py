@@ -34,6 +34,8 @@ class Fault(Struct, frozen=True, eq=False, kw_only=True):
     name: str
     slot: str
     """Faults of one slot do not happen at once (and, by row, at the same station)."""
+    by_change: bool = False
+    """Seen only by the change it makes: a controller that did not hear the row before cannot know."""
     detaches: bool = False
     """The controller's word does not reach the row in time (or any row): what is safe there comes with the lease."""
     by_row: bool = False

@@ -9,7 +9,7 @@ from gridtide.run.verify.rig import Rig
 
 
 def _tells(fault_id: str, name: str, lever: str, value: Callable[[Rig, int, Luck], float], *, safe: Safe, t_f_s: float,
-           lasts_s: tuple[float, float] = (5.0, 60.0)) -> Fault:  # fmt: skip
+           lasts_s: tuple[float, float] = (5.0, 60.0), by_change: bool = False) -> Fault:  # fmt: skip
     """A wrong number from the station; the driver notices, and plugs in anew once it is mended."""
 
     def begin(rig: Rig, row: int, luck: Luck) -> None:
@@ -21,7 +21,7 @@ def _tells(fault_id: str, name: str, lever: str, value: Callable[[Rig, int, Luck
 
     return Fault(
         id=fault_id, name=name, slot="told", by_row=True, of_vehicle=True, safe=safe, t_f_s=t_f_s, lasts_s=lasts_s,
-        begin=begin, mend=mend,
+        by_change=by_change, begin=begin, mend=mend,
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ WELD_S: Final = 2.1
 """A second (as the tests show where stations report twice a second), and one more report: here they report once a second, and the
 proof takes one that is 0.4 s younger than the end of the transaction."""
 TRUST: Final[tuple[Fault, ...]] = (
-    _tells("FT26a", "charge told jumps", "soc_offset", _jump, safe="row gives nothing", t_f_s=10.0),
+    _tells("FT26a", "charge told jumps", "soc_offset", _jump, safe="row gives nothing", t_f_s=10.0, by_change=True),
     _tells("FT26b", "charge told stuck", "soc_stuck", _as_now, safe="as always", t_f_s=0.0, lasts_s=(25.0, 900.0)),
     _tells("FT26c", "charge told above full", "soc_stuck", _is(1.01, 2.0), safe="row gives nothing", t_f_s=10.0),
     _tells("FT26d", "charge told below empty", "soc_stuck", _is(-1.0, -0.01), safe="row gives nothing", t_f_s=10.0),
