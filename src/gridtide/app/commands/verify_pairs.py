@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gridtide.run.verify.pairs import Run, Site
 
 SEEDS = 5
-STATIONS = 10
 """What `gridtide verify` takes by itself."""
 LEAST_OF = 10
 """So many failing runs are looked at for the least that fails."""
@@ -78,7 +77,7 @@ def summary(ended: Sequence[tuple["Run", "Outcome"]], sites: Sequence["Site"], e
         least = smallest(outcome, evses) if number < LEAST_OF else outcome
         told.append({
             "pair": "+".join(run.pair), "seed": run.seed, "violations": least.violations,
-            "command": least.command + ("" if evses == STATIONS else f" --evses {evses}"),
+            "command": least.command,
             "alone": len(least.faults) < len(run.planned),
         })  # fmt: skip
     return {
