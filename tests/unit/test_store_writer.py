@@ -3,6 +3,8 @@
 import asyncio
 import sqlite3
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from gridtide.run.store import EventType, StoreError, TransactionEvent
 from gridtide.run.store import file as store_file
-from gridtide.run.store.transactions_sql import AddTransactionEvent, add_transaction_event
+from gridtide.run.store.transactions_sql import AddTransactionEvent, add_transaction_event, forget_transactions
 from gridtide.run.store.writer import GroupCommit
 
 NOW_S = 1_767_268_800.0
@@ -172,3 +174,61 @@ def test_events_written_together_are_as_if_written_one_by_one(events: list[Trans
     with TemporaryDirectory() as folder:
         assert asyncio.run(together(Path(folder) / "a.db")) == (results, rows(alone))
     alone.close()
+
+
+@asynccontextmanager
+async def writing(path: Path) -> AsyncIterator[GroupCommit]:
+    connection, _ = store_file.open_file(path, NOW_S)
+    writer = GroupCommit(connection)
+    yield writer
+    await asyncio.to_thread(writer.close().join)
+
+
+async def added(writer: GroupCommit, *events: TransactionEvent) -> list[Any]:
+    """Written together: whether each is new, or why it is not stored."""
+    return await asyncio.gather(*(writer.written(AddTransactionEvent(one)) for one in events), return_exceptions=True)
+
+
+def test_events_of_a_commit_that_failed_are_new_when_they_come_again(tmp_path: Path) -> None:
+    """The writer remembers the newest of each transaction, which is right only for what was committed."""
+
+    fails = True
+
+    def rehearse(connection: sqlite3.Connection) -> None:
+        def authorised(action: int, what: str | None, *_: str | None) -> int:
+            is_commit = action == sqlite3.SQLITE_TRANSACTION and what == "COMMIT"
+            return sqlite3.SQLITE_DENY if is_commit and fails else sqlite3.SQLITE_OK
+
+        connection.set_authorizer(authorised)
+
+    async def main() -> None:
+        nonlocal fails
+        async with writing(tmp_path / "a.db") as writer:
+            assert await added(writer, event(0), event(1)) == [True, True]
+            with pytest.raises(StoreError, match="not authorized"):
+                await writer.written(rehearse)
+            assert [type(told) for told in await added(writer, event(2), event(3))] == [StoreError] * 2
+            fails = False
+            assert await added(writer, event(2), event(3), event(1)) == [True, True, False]
+
+    asyncio.run(main())
+
+
+def test_a_transaction_that_was_forgotten_begins_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with writing(tmp_path / "a.db") as writer:
+            assert await added(writer, event(0), event(1), event(2, kind="Ended")) == [True] * 3
+            assert await writer.written(lambda one: forget_transactions(one, NOW_S + 100.0)) == 1
+            assert await added(writer, event(2)) == [True]
+
+    asyncio.run(main())
+
+
+def test_an_event_that_does_not_fit_leaves_what_is_known_right(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with writing(tmp_path / "a.db") as writer:
+            told = await added(writer, event(0), event(1, payload=b"\xff"))
+            assert (told[0], type(told[1])) == (True, UnicodeDecodeError)
+            assert await added(writer, event(0), event(1)) == [False, True]
+
+    asyncio.run(main())

@@ -6,6 +6,7 @@ head's newest but for those in `transaction_gaps`. An index over station, transa
 events themselves, for each event fell into another of its pages.
 """
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +17,8 @@ from msgspec import Struct
 
 from gridtide.run.store.rows import OpenTransaction, TransactionEvent
 
+KNOWN_HEADS: Final = 20_000
+"""Transactions that a writer knows without looking, at most."""
 _READ: Final = """
 WITH RECURSIVE chain (id) AS (
   SELECT last_id FROM transaction_heads WHERE station_id = ? AND transaction_id = ?
@@ -34,8 +37,7 @@ DELETE FROM transaction_gaps WHERE (station_id, transaction_id) IN
     "DELETE FROM transaction_heads WHERE ended = 1 AND last_s < ?",
 )
 _HEADS: Final = """
-SELECT coalesce((SELECT max(id) FROM transactions), 0),
-  json_group_array(json_array(v.column1, last_seq_no, last_id, started_s > v.column4))
+SELECT coalesce((SELECT max(id) FROM transactions), 0), json_group_array(json_array(v.column1, last_seq_no, last_id, started_s))
 FROM (VALUES {rows}) AS v JOIN transaction_heads ON station_id = v.column2 AND transaction_id = v.column3"""
 _INSERT_EVENTS: Final = """
 INSERT INTO transactions (id, station_id, transaction_id, seq_no, event_type, at_s, evse_id, payload_json, prev_id) VALUES {rows}"""
@@ -82,32 +84,67 @@ class _Head(Struct):
     """It is there, and neither its start nor its end changes."""
 
 
+class KnownHeads:
+    """What a connection that alone writes knows of the newest transactions, so that it need not look. Whoever undoes a write, or
+    writes to transactions by another way, says `forget`."""
+
+    __slots__ = ("last_id", "of")
+
+    def __init__(self) -> None:
+        self.last_id: int | None = None
+        """Of the newest event in the file."""
+        self.of: dict[tuple[str, str], tuple[int, int | None, float]] = {}
+        """Newest sequence number, newest event, start (UTC epoch s)."""
+
+    def forget(self) -> None:
+        """Look anew."""
+        self.last_id = None
+        self.of.clear()
+
+    def look(self, connection: sqlite3.Connection, events: Sequence[TransactionEvent]) -> int:
+        """Know the transactions of these events; the newest event's id."""
+        keys = {(event.station_id, event.transaction_id) for event in events}
+        keys.difference_update(self.of)
+        if not keys and self.last_id is not None:
+            return self.last_id
+        if len(self.of) > KNOWN_HEADS:
+            self.of.clear()
+            keys = {(event.station_id, event.transaction_id) for event in events}
+        wanted = list(keys) or [("", "")]
+        values = [value for place, key in enumerate(wanted) for value in (place, *key)]
+        last_id, told = connection.execute(_spelt(_HEADS, 3, len(wanted)), values).fetchone()
+        self.of.update(dict.fromkeys(keys, (-1, None, math.inf)))
+        for place, seq_no, newest_id, started_s in msgspec.json.decode(told):
+            self.of[wanted[place]] = (seq_no, newest_id, started_s)
+        self.last_id = int(last_id)
+        return self.last_id
+
+
 def add_transaction_event(connection: sqlite3.Connection, event: TransactionEvent) -> bool:
     """Add one event; False if station, transaction and sequence number are there already."""
-    return _add(connection, (event,))[0]
+    return _add(connection, (event,), KnownHeads())[0]
 
 
-def add_transaction_events(connection: sqlite3.Connection, events: Sequence[TransactionEvent]) -> list[bool]:
-    """Add events with a few statements; for each whether it is new. Raises UnfitEventError if one cannot be stored."""
+def add_transaction_events(
+    connection: sqlite3.Connection, events: Sequence[TransactionEvent], known: KnownHeads | None = None
+) -> list[bool]:
+    """Add events with a few statements; for each whether it is new. Raises UnfitEventError if one cannot be stored: then, and if
+    the transaction is rolled back for another reason, `known` must forget."""
     try:
-        return _add(connection, events)
+        return _add(connection, events, known or KnownHeads())
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError, ValueError, OverflowError) as error:
         raise UnfitEventError from error
 
 
-def _add(connection: sqlite3.Connection, events: Sequence[TransactionEvent]) -> list[bool]:
-    values: list[object] = []
-    for place, event in enumerate(events):
-        values += (place, event.station_id, event.transaction_id, event.at_s)
-    last_id, told = connection.execute(_spelt(_HEADS, 4, len(events)), values).fetchone()
-    known = {place: (seq_no, newest_id, earlier) for place, seq_no, newest_id, earlier in msgspec.json.decode(told)}
+def _add(connection: sqlite3.Connection, events: Sequence[TransactionEvent], known: KnownHeads) -> list[bool]:
+    last_id = known.look(connection, events)
     heads: dict[tuple[str, str], _Head] = {}
     rows: list[object] = []
     added = []
-    for place, event in enumerate(events):
+    for event in events:
         key = (event.station_id, event.transaction_id)
-        seq_no, newest_id, earlier = known.get(place, (-1, None, True))
         head = heads.get(key)
+        seq_no, newest_id, started_s = known.of[key]
         if head is None:
             head = _Head(event.evse_id, event.at_s, event.at_s, seq_no, 0, newest_id, False, newest_id is not None)
         is_new = event.seq_no > head.last_seq_no or _fills_gap(connection, event)
@@ -120,11 +157,14 @@ def _add(connection: sqlite3.Connection, events: Sequence[TransactionEvent]) -> 
         rows += (
             last_id, *key, event.seq_no, event.event_type, event.at_s, event.evse_id, event.payload_json.decode(), head.last_id
         )  # fmt: skip
-        _extend(head, event, last_id, is_lean=not earlier and event.event_type != "Ended")
+        _extend(head, event, last_id, is_lean=event.at_s >= started_s and event.event_type != "Ended")
         heads[key] = head
     if rows:
         connection.execute(_spelt(_INSERT_EVENTS, 9, len(rows) // 9), rows)
         _put_heads(connection, heads)
+        known.last_id = last_id
+        for key, head in heads.items():
+            known.of[key] = (head.last_seq_no, head.last_id, min(known.of[key][2], head.started_s))
     return added
 
 

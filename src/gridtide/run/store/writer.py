@@ -23,7 +23,12 @@ import structlog
 from gridtide.run.store import sql as store_sql
 from gridtide.run.store.calls import Write
 from gridtide.run.store.rows import StoreError, StoreHealth
-from gridtide.run.store.transactions_sql import AddTransactionEvent, UnfitEventError, add_transaction_events
+from gridtide.run.store.transactions_sql import (
+    AddTransactionEvent,
+    KnownHeads,
+    UnfitEventError,
+    add_transaction_events,
+)
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -67,6 +72,7 @@ class GroupCommit:
         # What a savepoint undoes is kept in memory, not in a file.
         connection.execute("PRAGMA temp_store = MEMORY")
         self._connection = connection
+        self._known = KnownHeads()
         self._telemetry_limit = telemetry_limit
         self._gathered: list[_Job] = []
         """Awaited writes of this turn of the loop."""
@@ -288,6 +294,7 @@ class GroupCommit:
                 lost = self._put_unawaited(rows, states)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
+            self._known.forget()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             self._note_failure(error, len(rows), states)
@@ -306,14 +313,15 @@ class GroupCommit:
         cannot be stored. Few statements matter: this thread gives way to the loop at each of them."""
         for is_event, group in groupby(jobs, lambda job: isinstance(job.write, AddTransactionEvent)):
             together = list(group)
-            if is_event and len(together) > 1:
-                is_new = add_transaction_events(self._connection, [job.write.event for job in together])
+            if is_event:
+                is_new = add_transaction_events(self._connection, [job.write.event for job in together], self._known)
                 for job, result in zip(together, is_new, strict=True):
                     job.result = result
             else:
                 self._write_each(together)
 
     def _write_each(self, jobs: list[_Job]) -> None:
+        self._known.forget()
         for job in jobs:
             job.result, job.error = self._attempt(job.write)
 
