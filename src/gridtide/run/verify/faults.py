@@ -183,10 +183,8 @@ def _untamper(rig: Rig, row: int) -> None:
 
 def _surge(rig: Rig, _row: int, luck: Luck) -> None:
     # With the building alone above the connection, no controller could hold it.
-    rows, sample = rig.case.here.table, rig.emulated.sample
-    free_kw = rig.case.settings.limits.transformer_kw - float(rows.fallback_kw.sum())
-    building_kw = sample.building_kw if sample is not None else free_kw
-    rig.surge_kw = luck.uniform(0.3, 0.9) * max(0.0, free_kw - building_kw)
+    free_kw = rig.most_kw - float(rig.case.here.table.fallback_kw.sum())
+    rig.surge_kw = luck.uniform(0.3, 0.9) * max(0.0, free_kw - rig.highest_building_kw(LONGEST_SURGE_S))
     rig.throw_load(rig.surge_kw)
 
 
@@ -204,6 +202,7 @@ def _nothing(_rig: Rig, _row: int) -> None:
     """Nothing to mend."""
 
 
+LONGEST_SURGE_S: Final = 60.0
 _NO_DISCHARGE_S: Final = 2.0
 """What a lost meter allows."""
 _LEASE_S: Final = 5.2
@@ -249,8 +248,8 @@ CATALOGUE: Final[tuple[Fault, ...]] = (
     Fault(id="FT27", name="heat sink hot", slot="heat", by_row=True, safe="as always", t_f_s=0.0, begin=_heat, mend=_nothing),
     Fault(id="FT29a", name="emergency stop", slot="estop", safe="all stopped", t_f_s=1.0, begin=_press, mend=_release),
     Fault(id="FT29b", name="tamper", slot="tamper", by_row=True, safe="row still", t_f_s=0.3, begin=_tamper, mend=_untamper),
-    Fault(id="FT30a", name="load thrown on", slot="load", safe="as always", t_f_s=1.2, excuses=("I2",), begin=_surge,
-          mend=_unsurge),
+    Fault(id="FT30a", name="load thrown on", slot="load", safe="as always", t_f_s=1.2, excuses=("I2",),
+          lasts_s=(5.0, LONGEST_SURGE_S), begin=_surge, mend=_unsurge),
     Fault(id="FT30b", name="load thrown off", slot="load", safe="as always", t_f_s=1.2, excuses=("I1",), begin=_shed_load,
           mend=_unsurge),
     Fault(id="FT33a", name="controller killed", slot="controller", detaches=True, safe="nothing given", t_f_s=_LEASE_S,

@@ -157,10 +157,7 @@ class Invariants:
 
     def _import(self, rig: Rig, at_s: float, power: Floats) -> None:
         """I2: what vehicles charge and the building fit the connection; discharge earns no credit."""
-        sample, most = rig.emulated.sample, rig.case.settings.limits.transformer_kw
-        unit = rig.case.settings.protection.site
-        if unit is not None:
-            most = min(most, unit.rating_kva * unit.power_factor)
+        sample, most = rig.emulated.sample, rig.most_kw
         if sample is None:
             return
         charging = float(power[power > NOTHING_KW].sum())

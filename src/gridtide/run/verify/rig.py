@@ -1,6 +1,7 @@
 """One site under verification: the real controller, management system, sessions and store, an emulated plant, and levers."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -272,6 +273,20 @@ class Rig:
     def break_meter(self, kind: str, kw: float = 0.0, delay_s: float = 0.0) -> None:
         """A fault of the site meter from now on; `none` repairs it."""
         self.meter.fault = Fault(kind=kind, kw=kw, delay_s=delay_s)  # type: ignore[arg-type]
+
+    @property
+    def most_kw(self) -> float:
+        """What the connection and its transformer carry."""
+        settings = self.case.settings
+        unit = settings.protection.site
+        rated_kw = math.inf if unit is None else unit.rating_kva * unit.power_factor
+        return min(settings.limits.transformer_kw, rated_kw)
+
+    def highest_building_kw(self, within_s: float) -> float:
+        """The most that the building will draw by itself, and by what was thrown on, within `within_s` from now."""
+        building = self.emulated.here.building
+        place = max(int(self.true_clock.wall() - building.start_s), 0)
+        return float(np.diff(building.cumulated_kws[place : place + int(within_s) + 2]).max())
 
     def throw_load(self, kw: float) -> None:
         """A load of the building goes on (or off, below zero) and stays."""
