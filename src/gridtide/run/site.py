@@ -29,12 +29,14 @@ from gridtide.run.clock import Clock, ScaledClock
 from gridtide.run.csms.evidence import EvidenceBoard
 from gridtide.run.csms.service import Csms
 from gridtide.run.history import History
+from gridtide.run.latches import Latches
 from gridtide.run.memory import Limit
 from gridtide.run.operator_limit import OperatorDesk
 from gridtide.run.protection import RELAY, ProtectionDesk, grid_sample, look_forever
 from gridtide.run.security_pace import SecurityPace
 from gridtide.run.simloop import Trace
-from gridtide.run.store import Store, StoredEvent, StoreError, StoreRangeError
+from gridtide.run.speed import SpeedKeeper
+from gridtide.run.store import Store, StoredEvent, StoreRangeError
 from gridtide.run.unstored import Unstored
 from gridtide.run.watch import FleetWatch
 from gridtide.wire.modbus.reading import MeterReadError, MeterReading
@@ -46,8 +48,6 @@ LEVEL = frozenset({"max_capacity_reached", "latency_over_budget", "discharge_den
 LEVEL_EVERY_S = 60.0
 WATCH_S = 0.1
 """Real seconds between two looks at the grid: a trip is seen within two of them."""
-OVERRUN_SHARE = 0.8
-"""A scaled clock slows down when a cycle uses more of its period than this."""
 
 Watcher = Callable[[control.State, control.Settings, Snapshot, Decision, control.State], None]
 """Given state before, settings, snapshot, decision and state after."""
@@ -89,18 +89,15 @@ class SiteService:
         self.decision: Decision | None = None
         self.snapshot: Snapshot | None = None
         self.cycles = self.late_cycles = 0
-        self.wanted_speed = clock.speed if isinstance(clock, ScaledClock) else 1.0
         self.latencies_s: deque[float] = deque(maxlen=1_000)
         self._reads: deque[bool] = deque(maxlen=60)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._estop_input = False
         self._has_ended = False
         self._watch = FleetWatch(settings.table, settings.guard.silent_s)
-        self._easy = 0
-        self._tight: deque[bool] = deque(maxlen=20)
         self._connected = np.zeros(settings.table.size, dtype=np.bool_)
-        self._owed: dict[str, str] = {}
-        self._paying = False
+        self._latches = Latches(store, clock, self.note)
+        self._speed = SpeedKeeper(clock, self.note)
         self._presses = 0
         self._noted: dict[tuple[str, str], float] = {}
         self._security = SecurityPace()
@@ -142,7 +139,7 @@ class SiteService:
         self.note("restart", "site", " ".join(found.notes))
         if damaged:
             # It must outlive the next restart too, when the store is sound again.
-            self._owed["estop"] = "damaged store"
+            self._latches.owe("estop", "damaged store")
         if found.state.guard.estop:
             self.note("estop", "site", "Still latched from before the restart.")
 
@@ -157,7 +154,7 @@ class SiteService:
                 began_s = self.clock.monotonic()
                 await self.cycle()
                 used_s = self.clock.monotonic() - began_s
-                self._keep_pace(used_s / cycle_s)
+                self._speed.used(used_s / cycle_s)
                 behind = int((self.clock.monotonic() - start_s - self._offset_s) / cycle_s)
                 if behind > k:
                     self.late_cycles += behind - k
@@ -171,7 +168,7 @@ class SiteService:
 
     async def watch_grid(self) -> None:
         """Between two cycles, look at the grid; what cannot wait for the next cycle runs one at once. Never ends by itself."""
-        period_s = WATCH_S * max(1.0, self.wanted_speed)
+        period_s = WATCH_S * max(1.0, self._speed.wanted)
         await look_forever(self._look_at_grid, self.clock, period_s, self._offset_s)
 
     async def _look_at_grid(self) -> None:
@@ -212,23 +209,6 @@ class SiteService:
         except Exception:
             # The leases end every discharge all the same; whoever stops must not be stopped by this.
             log.exception("stop_not_sent")
-
-    def _keep_pace(self, used: float) -> None:
-        """A scaled clock slows down rather than overrun a cycle, and recovers slowly."""
-        if not isinstance(self.clock, ScaledClock):
-            return
-        self._tight.append(used > OVERRUN_SHARE)
-        if used > OVERRUN_SHARE:
-            self._easy = 0
-            if self.clock.speed > 1.0 and (used > 2.0 or sum(self._tight) >= 3):
-                self._tight.clear()
-                self.clock.set_speed(max(1.0, self.clock.speed * 0.8))
-                self.note("speed_reduced", "site", f"Now {self.clock.speed:.1f} times real time.")
-        elif used < 0.3 and self.clock.speed < self.wanted_speed:
-            self._easy += 1
-            if self._easy >= 60:
-                self._easy = 0
-                self.clock.set_speed(min(self.wanted_speed, self.clock.speed * 1.1))
 
     # --- one cycle --------------------------------------------------------------------------------------------------
     async def cycle(self) -> None:
@@ -321,18 +301,6 @@ class SiteService:
         if len(kept) != len(self.settings.overrides):
             self.settings = structs.replace(self.settings, overrides=kept)
 
-    async def _pay(self) -> None:
-        """Write latches that the store has not taken yet, until it does."""
-        self._paying = True
-        try:
-            for key, actor in list(self._owed.items()):
-                await self.store.put_setting(key, b"true", actor, self.clock.wall())
-                self._owed.pop(key, None)
-        except StoreError:
-            self.note("store_failed", "site", "A latch could not be stored yet; it holds and is tried again.")
-        finally:
-            self._paying = False
-
     def _record(self, before: control.State, snapshot: Snapshot, decision: Decision) -> None:
         """Clocks of comparison, history, state, events, trace."""
         good = self.state.meter.at_s > before.meter.at_s
@@ -352,15 +320,15 @@ class SiteService:
             bay = self.settings.table.ids[found.row]
             self.note(found.code, bay, found.text)
             if found.code == "contactor_welded":
-                self._owed[memory.welded_key(bay)] = "meter"
+                self._latches.owe(memory.welded_key(bay), "meter")
         if "estop" in decision.events and self._estop_input:
-            self._owed["estop"] = "estop input"
+            self._latches.owe("estop", "estop input")
         self.protection.look(decision.events)
         if "meter_sign" in decision.events:
-            self._owed["meter_sign"] = "meter"
+            self._latches.owe("meter_sign", "meter")
         self._end_overrides(snapshot)
-        if self._owed and self.cycles % 4 == 0 and not self._paying:
-            self._spawn(self._pay())
+        if self.cycles % 4 == 0 and self._latches.is_due:
+            self._spawn(self._latches.pay())
         if self.cycles % 20 == 0 and power is not None:
             self._telemetry(snapshot.now_s, {"site_kw": power, "building_kw": decision.uncontrolled_kw})
         if self._trace is not None:
@@ -408,8 +376,8 @@ class SiteService:
         self._presses += 1
         self.state = structs.replace(self.state, guard=structs.replace(self.state.guard, estop=True))
         self.note("estop", actor, f"Pressed by {actor}.")
-        self._owed["estop"] = actor
-        await self._pay()
+        self._latches.owe("estop", actor)
+        await self._latches.pay()
 
     async def clear_estop(self, actor: str) -> None:
         """Clear the emergency stop; raises ValueError while its input is active or when it was pressed meanwhile."""
@@ -420,9 +388,9 @@ class SiteService:
         presses = self._presses
         await self.store.put_setting("estop", b"false", actor, self.clock.wall())
         if self._presses != presses or self._estop_input:
-            self._owed["estop"] = actor
+            self._latches.owe("estop", actor)
             raise ValueError("the emergency stop was pressed again meanwhile: it stays latched")
-        self._owed.pop("estop", None)
+        self._latches.lift("estop")
         self.state = control.clear_estop(self.state)
         self.note("estop_cleared", actor, f"Cleared by {actor}.")
 
@@ -445,7 +413,7 @@ class SiteService:
         if math.isfinite(contactors.first_s[row]):
             raise ValueError(f"power still flows at {bay} although its contactor should be open: switch it off first")
         await self.store.put_setting(memory.welded_key(bay), b"false", actor, self.clock.wall())
-        self._owed.pop(memory.welded_key(bay), None)
+        self._latches.lift(memory.welded_key(bay))
         welded = contactors.welded & (np.arange(contactors.welded.size) != row)
         self.state = structs.replace(self.state, trust=trust.with_welds(self.state.trust, welded))
 
