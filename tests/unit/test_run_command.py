@@ -103,3 +103,14 @@ def test_a_certificate_nobody_trusts_has_its_own_cure(monkeypatch: pytest.Monkey
     with pytest.raises(SiteError, match="SSL_CERT_FILE") as found:
         SiteClient("https://127.0.0.1:1").view()
     assert "unable to get local issuer" in str(found.value)
+
+
+def test_a_store_that_cannot_be_opened_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRIDTIDE_HOME", str(tmp_path / "home"))
+    (tmp_path / "a.db").mkdir()
+    file = site(tmp_path, '[store]\npath = "a.db"\n')
+    told = CliRunner().invoke(app, ["run", str(file)])
+    assert told.exit_code == 1
+    assert "cannot be opened: [Errno 21]" in told.output
+    assert "Traceback" not in told.output
+    assert isinstance(told.exception, SystemExit)

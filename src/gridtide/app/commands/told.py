@@ -15,6 +15,7 @@ def told() -> Iterator[None]:
     """Turn what a person can mend into text: 2 for files and options, 1 for what the machine refused."""
     from gridtide.app.problems import ConfigError
     from gridtide.run.credentials import CredentialError
+    from gridtide.run.store import StoreError
 
     try:
         yield
@@ -30,6 +31,9 @@ def told() -> Iterator[None]:
     except (CredentialError, ValueError) as error:
         _say(str(error))
         raise typer.Exit(CONFIG) from None
+    except StoreError as error:
+        _say(str(error))
+        raise typer.Exit(FAILED) from None
     except OSError as error:
         cure = "; another program uses that port: stop it, or choose another port" if error.errno == EADDRINUSE else ""
         _say(f"{error}{cure}")
