@@ -315,7 +315,7 @@ def patient_meter(patch: Patch) -> None:
     watch_meter: Any = meter.watch
 
     def patient(*given: Any) -> Any:
-        return watch_meter(*given[:-1], structs.replace(given[-1], stale_s=30.0, error_rate=1.0))
+        return watch_meter(*given[:-2], structs.replace(given[-2], stale_s=30.0, error_rate=1.0), given[-1])
 
     patch.setattr(meter, "watch", patient)
 
@@ -602,7 +602,7 @@ def impatient_meter(patch: Patch) -> None:
     watch_meter: Any = meter.watch
 
     def impatient(*given: Any) -> Any:
-        return watch_meter(*given[:-1], structs.replace(given[-1], stale_s=-0.1))
+        return watch_meter(*given[:-2], structs.replace(given[-2], stale_s=-0.1), given[-1])
 
     patch.setattr(meter, "watch", impatient)
 
@@ -611,7 +611,7 @@ def one_bad_read_in_ten_thousand(patch: Patch) -> None:
     watch_meter: Any = meter.watch
 
     def strict(*given: Any) -> Any:
-        return watch_meter(*given[:-1], structs.replace(given[-1], error_rate=-1.0))
+        return watch_meter(*given[:-2], structs.replace(given[-2], error_rate=-1.0), given[-1])
 
     patch.setattr(meter, "watch", strict)
 

@@ -106,8 +106,9 @@ def wishes(
     limits: SiteLimits,
     available_kw: Floats,
     now_s: float,
+    planned_kw: Floats | None = None,
 ) -> tuple[TurnState, Wishes]:
-    """One cycle's wishes; `available_kw` (n,) is what each row could give."""
+    """One cycle's wishes; `available_kw` (n,) is what each row could give, `planned_kw` (n,) what a plan asks (nan: nothing)."""
     power, reason, fixed_kw = first.power_kw, first.reason, first.total_kw
     wanted = max(plan.discharge_kw, fixed_kw - plan.charge_room_kw if fixed_kw > 0.0 else 0.0, 0.0)
     giving = np.zeros(table.size, dtype=np.bool_)
@@ -118,13 +119,19 @@ def wishes(
         power = np.where(giving, -given, power)
         reason[giving] = Reason.SHAVING
     else:
-        room = plan.charge_room_kw - fixed_kw
-        wants = needs.wants & ~first.taken & (needs.charge_kw > 0.0)
-        charged, turn_on = _charge(room, turns, needs, table, wants, limits, now_s)
-        power = np.where(charged > 0.0, charged, power)
+        planned = np.full(table.size, np.nan) if planned_kw is None else np.where(first.taken, np.nan, planned_kw)
+        given = np.where(planned < 0.0, np.minimum(-planned, available_kw), 0.0)
+        up = np.where(np.isnan(planned), needs.charge_kw, np.clip(planned, 0.0, needs.charge_kw))
+        # A plan may charge beyond the need, so that there is something to give later.
+        wants = np.where(np.isnan(planned), needs.wants, planned > 0.0) & ~first.taken & (up > 0.0)
+        room = plan.charge_room_kw - fixed_kw + float(given.sum())
+        charged, turn_on = _charge(room, turns, needs, table, wants, up, limits, now_s)
+        power = np.where(charged > 0.0, charged, np.where(given > 0.0, -given, power))
         reason[charged > 0.0] = Reason.CHARGING
+        reason[(given > 0.0) | ((charged > 0.0) & np.isfinite(planned))] = Reason.PLANNED
         if room > 0.0:
             reason[wants & (charged <= 0.0)] = Reason.WAITS_TURN
+        reason[needs.wants & (planned <= 0.0) & (given <= 0.0)] = Reason.WAITS_FOR_HOUR
     since = np.where(turn_on != turns.on, now_s, turns.since_s)
     rank = np.where(needs.must, -1e9, np.minimum(needs.spare_s, 1e8))
     return TurnState(turn_on, since, giving), Wishes(power, reason, rank, wanted, missing)
@@ -153,14 +160,16 @@ def _charge(
     needs: Needs,
     table: EvseTable,
     wants: Bools,
+    most_kw: Floats,
     limits: SiteLimits,
     now_s: float,
 ) -> tuple[Floats, Bools]:
-    """Share the room: everyone at least the least current if it suffices, else in turns of the hold time."""
+    """Share the room, at most `most_kw` (n,) each: everyone at least the least current if it suffices, else in turns of the
+    hold time."""
     none = np.zeros(table.size)
     if room_kw <= 0.0 or not wants.any():
         return none, np.zeros(table.size, dtype=np.bool_)
-    up = np.where(wants, needs.charge_kw, 0.0)
+    up = np.where(wants, most_kw, 0.0)
     if float(up.sum()) <= room_kw and not limits.group_kw:
         return up, wants
     least = np.where(wants, np.minimum(table.least_kw, up), 0.0)
@@ -174,6 +183,6 @@ def _charge(
         chosen = np.zeros(table.size, dtype=np.bool_)
         chosen[order] = fits & wants[order]
     up, least = np.where(chosen, up, 0.0), np.where(chosen, least, 0.0)
-    weight = np.maximum(needs.charge_kw, 1e-6) / np.clip(needs.spare_s / 3600.0, 0.1, 24.0)
+    weight = np.maximum(most_kw, 1e-6) / np.clip(needs.spare_s / 3600.0, 0.1, 24.0)
     group = table.group if limits.group_kw else None
     return share(room_kw, weight, least, up, group, limits.group_kw).power_kw, chosen

@@ -9,6 +9,7 @@ from gridtide.control import demand_clock, dispatch, guard, meter, needs, peak, 
 from gridtide.control.demand_clock import DemandState
 from gridtide.control.dispatch import Override, TurnState
 from gridtide.control.guard import GuardSettings, GuardState
+from gridtide.control.guidance import Guidance, limit_kw, planned_kw
 from gridtide.control.links import OperatorRule
 from gridtide.control.meter import MeterSettings, MeterState
 from gridtide.control.needs import NeedSettings
@@ -38,6 +39,8 @@ class Settings(Struct, frozen=True, eq=False, kw_only=True):
     protection: ProtectionSettings = ProtectionSettings()
     operator: OperatorRule | None = None
     """The grid operator's link, where the site has one."""
+    guidance: Guidance | None = None
+    """What a plan asks for now."""
 
 
 class State(Struct, frozen=True, eq=False):
@@ -83,18 +86,22 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     available, room = _available(fleet, need, settings)
     first = dispatch.fixed(need, fleet, settings.overrides, snapshot.mono_s)
     load = peak.LoadNow(verdict.low_kw - fleet_kw, verdict.power_kw - fleet_kw, first.total_kw)
-    ruled, plan = _plan(state, clock, verdict.trusted, load, room, settings, cycle_s)
+    rule = _rule(settings, snapshot.mono_s)
+    ruled, plan = _plan(state, clock, verdict.trusted, load, room, settings, rule, cycle_s)
     if not verdict.trusted:
         available = np.zeros(table.size)
     import_kw = verdict.power_kw if verdict.trusted else settings.limits.static_building_kw + max(fleet_kw, 0.0)
     load_kw = protection.site_load_kw(import_kw, fleet, table)
     protected, permit, alerts = protection.step(state.protection, snapshot, load_kw, table, settings.protection)
-    turns, wish = dispatch.wishes(state.turns, plan, first, need, table, settings.limits, available, snapshot.mono_s)
+    planned = planned_kw(settings.guidance, snapshot.mono_s, table.size)
+    turns, wish = dispatch.wishes(
+        state.turns, plan, first, need, table, settings.limits, available, snapshot.mono_s, planned
+    )
     guarded, setpoint, reason, codes = guard.clamp(
         wish.power_kw, wish.reason, wish.rank, snapshot, verdict, need, table, settings.limits, state.guard,
         settings.guard, settings.need, cycle_s, permit,
     )  # fmt: skip
-    told = (*_interval_events(state.demand, closed, settings.peak), *_shaving_events(state.turns, turns))
+    told = (*_interval_events(state.demand, closed, rule), *_shaving_events(state.turns, turns))
     after = State(clock, ruled, watched, guarded, turns, believed, snapshot.mono_s, notes, protected)
     decision = Decision(
         setpoint_kw=setpoint,
@@ -164,14 +171,22 @@ def _plan(
     load: peak.LoadNow,
     room: peak.FleetRoom,
     settings: Settings,
+    rule: peak.PeakSettings,
     cycle_s: float,
 ) -> tuple[peak.PeakState, peak.PeakPlan]:
     """The peak rule; without a trusted meter nothing is given, and charging has what the worst-case building leaves."""
     if not trusted:
-        limit_kw = max(settings.peak.limit_kw, demand_clock.floor_kw(clock, settings.peak.ratchet))
-        room_kw = math.inf if settings.peak.mode == "off" else max(0.0, limit_kw - settings.limits.static_building_kw)
-        return state.peak, peak.PeakPlan(0.0, room_kw, limit_kw, 0.0)
-    return peak.step(state.peak, clock, settings.interval, load, room, cycle_s, settings.peak)
+        held_kw = max(rule.limit_kw, demand_clock.floor_kw(clock, rule.ratchet))
+        room_kw = math.inf if rule.mode == "off" else max(0.0, held_kw - settings.limits.static_building_kw)
+        return state.peak, peak.PeakPlan(0.0, room_kw, held_kw, 0.0)
+    return peak.step(state.peak, clock, settings.interval, load, room, cycle_s, rule)
+
+
+def _rule(settings: Settings, now_s: float) -> PeakSettings:
+    """The peak rule with the plan's target, while there is one."""
+    own_kw = settings.peak.limit_kw
+    target_kw = limit_kw(settings.guidance, now_s, own_kw)
+    return settings.peak if target_kw == own_kw else structs.replace(settings.peak, limit_kw=target_kw)
 
 
 def _interval_events(

@@ -126,6 +126,8 @@ _SENTENCES: dict[Reason, Callable[[_Row], str]] = {
     Reason.SHAVING: lambda r: f"Gives to hold the limit; {_spare(r)}.",
     Reason.WAITS_FOR_ROOM: lambda r: f"Waits for a quieter building: {_leaves(r)}{_need(r)}.",
     Reason.WAITS_TURN: lambda r: f"Waits its turn: {_need(r)}; room is shared in turns.",
+    Reason.PLANNED: lambda r: "Gives as planned." if r.setpoint_kw < 0.0 else "Charges as planned.",
+    Reason.WAITS_FOR_HOUR: lambda r: f"Waits for its planned hour: {_leaves(r)}{_need(r)}.",
     Reason.MANUAL: lambda _: "Set by hand; it ends by itself.",
     Reason.NO_VEHICLE: lambda _: "No vehicle.",
     Reason.SILENT: lambda r: f"No word for {_age(r.age_s)}. Its power is reserved in case it charges.",

@@ -92,6 +92,8 @@ class Reason(enum.IntEnum):
     WAITS_TURN = 5
     MANUAL = 6
     REACHED = 7
+    PLANNED = 8
+    WAITS_FOR_HOUR = 9
     NO_VEHICLE = 20
     SILENT = 21
     FAULT = 22

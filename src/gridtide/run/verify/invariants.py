@@ -45,8 +45,8 @@ def _set_of(reasons: Iterable[Reason]) -> Bools:
 
 KNOWN: Final = _set_of(Reason)
 STILL: Final = _set_of((
-    Reason.RESTING, Reason.WAITS_FOR_ROOM, Reason.WAITS_TURN, Reason.REACHED, Reason.NO_VEHICLE, Reason.SILENT,
-    Reason.FAULT, Reason.ESTOP,
+    Reason.RESTING, Reason.WAITS_FOR_ROOM, Reason.WAITS_TURN, Reason.WAITS_FOR_HOUR, Reason.REACHED, Reason.NO_VEHICLE,
+    Reason.SILENT, Reason.FAULT, Reason.ESTOP,
 ))  # fmt: skip
 """Reasons for which nothing flows."""
 BOUNDS: Final = _set_of(item for item in Reason if item >= Reason.NO_VEHICLE or item is Reason.REACHED)
