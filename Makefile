@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 MUTATION := .venv/mutation
 
-.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser fuzz kill-test soak mutate fuzz-guard verify verify-pairs safety-case
+.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser fuzz kill-test soak mutate fuzz-guard verify verify-pairs safety-case pysam blast-wear
 
 setup: $(STAMP)
 
@@ -70,6 +70,19 @@ $(MUTATION)/.installed: $(STAMP) tools/mutation-requirements.txt
 mutate: $(MUTATION)/.installed
 	$(BIN)/python tools/mutate.py $(ARGS)
 
+# Peers with pins of their own, each in an environment of its own: bills against NREL PySAM, wear against BLAST-Lite.
+.venv/%/.installed: tools/%-requirements.txt $(STAMP)
+	rm -rf .venv/$*
+	$(PYTHON) -m venv .venv/$*
+	.venv/$*/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+pysam: .venv/pysam/.installed
+	$(BIN)/python -m tools.pysam_bills $(ARGS)
+
+blast-wear: .venv/blast/.installed
+	.venv/blast/bin/python tools/blast_wear.py $(ARGS)
+
 # The whole program on virtual time under random faults, every invariant at every tick (docs/verify.md). Fewer: SEEDS=10 HOURS=0.5.
 verify: $(STAMP)
 	$(BIN)/gridtide verify --seeds $(or $(SEEDS),100) --hours $(or $(HOURS),1) $(ARGS)
@@ -97,6 +110,8 @@ lock:
 	  --no-annotate --no-header pyproject.toml tools/build-requirements.in -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --constraint requirements.lock tools/mutation-requirements.in -o tools/mutation-requirements.txt
+	for peer in pysam blast; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-header tools/$$peer-requirements.in -o tools/$$peer-requirements.txt || exit 1; done
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -18,7 +18,7 @@ from tools.fuzz_parsers import PARSERS, Feed
 
 LIMIT_S = 0.050
 """Longest CPU time one input may take."""
-OWN_FILES: frozenset[str] = frozenset({"modbus-table", "site-config", "tariff"})
+OWN_FILES: frozenset[str] = frozenset({"modbus-table", "site-config", "tariff", "urdb"})
 OWN_FILE_LIMIT_S = 0.250
 """The same for the operator's own files: tomllib is quadratic in the length of a dotted key."""
 RSS_LIMIT_MIB = 768

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from gridtide.app.config import parse_site
 from gridtide.app.problems import ConfigError
-from gridtide.market.tariff import TariffError
+from gridtide.market.tariff import TariffError, demand_prices, prices
 from gridtide.market.tariff_formats import parse_tariff
 from gridtide.run.credentials import basic_password
 from gridtide.run.store import MemoryStore, StoreRangeError, TransactionEvent
@@ -63,6 +64,51 @@ name = "day"
 days = "all"
 price_per_kwh = 0.2
 """
+DAYS = b"[" + b",".join([b"[" + b"0," * 16 + b"1,1,1,1,1,0,0,0]"] * 12) + b"]"
+URDB = (
+    b"""{"items":[{"label":"539f6a","utility":"Town","name":"TOU","startdate":1727740800,"timezone":"America/Denver",
+"energyratestructure":[[{"rate":0.1,"adj":0.01,"max":500,"unit":"kWh"},{"rate":0.2,"unit":"kWh"}],[{"rate":0.3,"sell":0.05}]],
+"energyweekdayschedule":%s,"demandratestructure":[[{"rate":12.5,"max":100},{"rate":9}]],"demandwindow":15,"demandratchetpercentage":[0,0,0,0,0,0.5,0.5,0,0,0,0,0],
+"flatdemandstructure":[[{"rate":8,"unit":"kW"}]],"flatdemandmonths":[0,0,0,0,0,0,0,0,0,0,0,0],"lookbackpercent":0.8,
+"lookbackmonths":[true,true,true,true,true,true,true,true,true,true,true,true],"lookbackrange":11,"dgrules":"Net Metering",
+"coincidentratestructure":[[{"rate":3}]],"fixedchargefirstmeter":50,"fixedchargeunits":"$/month","mincharge":10,
+"minchargeunits":"$/day","demandreactivepowercharge":1.5}],"holidays":["12-25","2026-04-06"]}"""
+    % DAYS
+)
+OWN_TARIFF = b"""name = "T"
+timezone = "Europe/Berlin"
+currency = "EUR"
+holidays = ["12-25", "2026-04-06"]
+metering = "net_metering"
+tax_fraction = 0.19
+[demand]
+interval_min = 15
+ratchet_fraction = 0.8
+[[rate]]
+name = "peak"
+tiers = [{ price_per_kwh = 0.3, up_to = 5000, unit = "kwh_per_kw", sell_per_kwh = 0.05 }, { price_per_kwh = 0.25 }]
+[[season]]
+from = "05-01"
+to = "04-30"
+demand_price_per_kw = 12.0
+[[season.price]]
+days = "Mon-Fri"
+steps = [["00:00", 0.10], ["16:00", "peak"]]
+[[season.price]]
+steps = 0.2
+[[demand_charge]]
+name = "evening"
+days = "Mon-Fri"
+hours = ["16:00", "21:00"]
+tiers = [{ price_per_kw = 5.0, up_to_kw = 200 }, { price_per_kw = 9.0 }]
+[regime]
+below_per_kw = 34.29
+below_per_kwh = 0.068
+above_per_kw = 148.82
+above_per_kwh = 0.0222
+"""
+ACN_TARIFF = b"""{"name":"n","interval_s":900,"schedule":[{"id":"a","effective_start":"6-1","effective_end":"5-31","dow_mask":"ALL",
+"times":[0,8.5],"tariffs":[0.1,0.2],"demand_charge":4}]}"""
 ACN = b'{"name":"SCE","effective":"2019-03-01","schedule":[{"name":"Summer","months":[6,9],"days":"WEEKDAY",\
 "tou":{"0":0.1,"12":"0.3"},"demand_charge":15.5}]}'
 FRAMES: tuple[bytes, ...] = (
@@ -215,7 +261,17 @@ scale = 0.1
 
 
 def tariff() -> tuple[list[bytes], Feed]:
-    """Tariffs in both layouts."""
+    """Tariffs in our own and in the ACN layout; what is accepted has a price at every hour of a week."""
+    return [TARIFF, ACN, OWN_TARIFF, ACN_TARIFF], _tariff_feed()
+
+
+def urdb() -> tuple[list[bytes], Feed]:
+    """Rates of the URDB, as its API gives them."""
+    return [URDB], _tariff_feed()
+
+
+def _tariff_feed() -> Feed:
+    hours_s = 1.75e9 + 3600.0 * np.arange(168.0)
 
     def feed(data: bytes) -> None:
         text = data.decode("utf-8", "replace")
@@ -224,11 +280,13 @@ def tariff() -> tuple[list[bytes], Feed]:
         except (ValueError, RecursionError):
             return
         try:
-            parse_tariff(raw)
+            found = parse_tariff(raw)
         except TariffError as error:
             _require(error.problems)
+            return
+        _require(np.isfinite(prices(found, hours_s)).all() and np.isfinite(demand_prices(found, hours_s)).all())
 
-    return [TARIFF, ACN], feed
+    return feed
 
 
 def site_config() -> tuple[list[bytes], Feed]:
@@ -323,4 +381,5 @@ PARSERS: dict[str, Callable[[], tuple[list[bytes], Feed]]] = {
     "store": store,
     "tariff": tariff,
     "template": template,
+    "urdb": urdb,
 }

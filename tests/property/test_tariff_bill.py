@@ -1,5 +1,6 @@
 """Invariants of tariff and bill, and a parser that answers every document with a tariff or a `TariffError`."""
 
+import json
 import tomllib
 from typing import Any
 
@@ -9,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridtide.market.bill import bill
+from gridtide.market.charges import flat_ratchet
 from gridtide.market.tariff import Tariff, TariffError, price_per_kwh, prices
 from gridtide.market.tariff_formats import parse_tariff
 from tests.unit.test_bill import FLAT, samples
 from tests.unit.test_tariff import TOWN, berlin_s
+from tools.fuzz_parsers import OWN_TARIFF, URDB
 
 TARIFF = parse_tariff(tomllib.loads(TOWN))
 powers = st.lists(st.floats(-500.0, 900.0), min_size=2, max_size=192)
@@ -22,7 +25,7 @@ kinds = st.sampled_from([("block", 900), ("block", 3600), ("rolling", 900), ("ro
 
 def tariff_of(kind: tuple[Any, int], fraction: float = 0.0) -> Tariff:
     return msgspec.structs.replace(
-        TARIFF, interval_kind=kind[0], interval_s=kind[1], sub_interval_s=900, ratchet_fraction=fraction
+        TARIFF, interval_kind=kind[0], interval_s=kind[1], sub_interval_s=900, ratchet=flat_ratchet(fraction)
     )
 
 
@@ -96,11 +99,11 @@ ACN = {
         }
     ],
 }
-BASES: list[dict[str, Any]] = [tomllib.loads(TOWN), ACN]
+BASES: list[dict[str, Any]] = [tomllib.loads(TOWN), ACN, json.loads(URDB), tomllib.loads(OWN_TARIFF.decode())]
 
 
-@settings(max_examples=200)
-@given(base=st.sampled_from(BASES), spot=st.integers(0, 200), value=documents)
+@settings(max_examples=400, deadline=None)
+@given(base=st.sampled_from(BASES), spot=st.integers(0, 400), value=documents)
 def test_a_good_document_with_one_field_spoilt(base: dict[str, Any], spot: int, value: object) -> None:
     raw = msgspec.json.decode(msgspec.json.encode(base))
     path = spots_of(raw)[1:][spot % (len(spots_of(raw)) - 1)]

@@ -53,7 +53,10 @@ def took_away(told: FleetSample, believed: FleetSample) -> None:
     assert not believed.may_discharge[~same & ~np.isnan(believed.soc)].any(), (
         "without a charge the guard lets nothing out"
     )
-    for name in ("connected", "age_s", "capacity_kwh", "need_soc", "need_kwh", "minimum_soc", "left_s", "register_kwh"):
+    far = told.left_s > trust.LONGEST_STAY_S
+    assert (believed.left_s == np.inf)[far].all(), "a departure that far away is not known"
+    np.testing.assert_array_equal(believed.left_s[~far], told.left_s[~far])
+    for name in ("connected", "age_s", "capacity_kwh", "need_soc", "need_kwh", "minimum_soc", "register_kwh"):
         assert getattr(believed, name) is getattr(told, name), name
 
 

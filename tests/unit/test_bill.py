@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 from gridtide.market.bill import bill
-from gridtide.market.tariff import Floats, Schedule, Tariff, UseStep
+from gridtide.market.charges import Floats, Schedule, UseStep, flat_ratchet, time_of_use
+from gridtide.market.tariff import Tariff
 from gridtide.market.tariff_formats import parse_tariff
 from tests.unit.test_tariff import TOWN, berlin_s
 
-FLAT = Tariff(
-    name="flat",
-    currency="EUR",
-    timezone="Europe/Berlin",
-    schedules=(Schedule("year", (1, 1), (12, 31), 127, (UseStep(0, 0.10),), 10.0),),
-)
+ENERGY, DEMAND = time_of_use([Schedule("year", (1, 1), (12, 31), 127, (UseStep(0, 0.10),), 10.0)])
+FLAT = Tariff(name="flat", currency="EUR", timezone="Europe/Berlin", energy=ENERGY, demand=(DEMAND,))
 
 
 def quarters(start_s: float, end_s: float) -> Floats:
@@ -53,7 +50,7 @@ def test_one_june_by_hand() -> None:
 
 def test_ratchet_of_eleven_months() -> None:
     """80 % of 11 months at 10 per kW; 100 kW all year and one block of 400 kW in July: 6 x 1 000, 4 000, 5 x 3 200."""
-    tariff = msgspec.structs.replace(FLAT, ratchet_fraction=0.8)
+    tariff = msgspec.structs.replace(FLAT, ratchet=flat_ratchet(0.8))
     start_s = quarters(berlin_s(2025, 1, 1), berlin_s(2026, 1, 1))
     kw = np.full(start_s.shape, 100.0)
     kw[start_s == berlin_s(2025, 7, 16, 15)] = 400.0
@@ -63,7 +60,7 @@ def test_ratchet_of_eleven_months() -> None:
 
 
 def test_ratchet_forgets_after_its_months() -> None:
-    tariff = msgspec.structs.replace(FLAT, ratchet_fraction=0.5, ratchet_months=2)
+    tariff = msgspec.structs.replace(FLAT, ratchet=flat_ratchet(0.5, 2))
     start_s = quarters(berlin_s(2026, 1, 1), berlin_s(2026, 1, 2))
     for earlier, billed_kw in [([400.0, 10.0, 10.0], 100.0), ([10.0, 400.0, 10.0], 200.0), ([], 100.0)]:
         assert bill(tariff, start_s, np.full(96, 100.0), 900.0, earlier).months[0].billed_kw == billed_kw

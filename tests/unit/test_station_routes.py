@@ -20,7 +20,8 @@ from gridtide.app.web.people import AccessFile
 from gridtide.app.web.roles import ROLES, Role
 from gridtide.app.web.server import create_app
 from gridtide.app.web.stations import station_routes
-from gridtide.market.tariff import Schedule, Tariff, UseStep
+from gridtide.market.charges import Schedule, UseStep, time_of_use
+from gridtide.market.tariff import Tariff
 from gridtide.model.fleet import EvseTable
 from gridtide.run.credentials import Credentials
 from gridtide.run.csms.charge_profiles import ChargeProfile, ChargeProfiles, Conflict
@@ -36,10 +37,8 @@ from tests.live.fake_port import from_peer
 TOKEN = "t" * 43
 HOST = "http://127.0.0.1:8080"
 V1 = "/api/v1"
-TARIFF = Tariff(
-    name="flat", currency="EUR", timezone="Europe/Berlin",
-    schedules=(Schedule("year", (1, 1), (12, 31), 127, (UseStep(0, 0.10),), 10.0),),
-)  # fmt: skip
+ENERGY, DEMAND = time_of_use([Schedule("year", (1, 1), (12, 31), 127, (UseStep(0, 0.10),), 10.0)])
+TARIFF = Tariff(name="flat", currency="EUR", timezone="Europe/Berlin", energy=ENERGY, demand=(DEMAND,))
 CARD = "card-car-0--600"
 SETS = ("charge_only", "refused", "underneath", "synced", "bidirectional")
 

@@ -220,7 +220,7 @@ def test_acn_problems(key: str, value: object, words: str) -> None:
         "tariffs": [0.1, 0.2],
         "demand_charge": 3,
     }
-    assert parse_tariff({"name": "n", "schedule": [entry]}).schedules[0].demand_price_per_kw == 3.0
+    assert demand_price_per_kw(parse_tariff({"name": "n", "schedule": [entry]}), 0.0) == 3.0
     assert words in " / ".join(problems_of({"name": "n", "schedule": [entry | {key: value}]}))
 
 
@@ -228,5 +228,5 @@ def test_the_documented_example_parses() -> None:
     text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
     example = text.split("## Tariff", 1)[1].split("```toml", 1)[1].split("```", 1)[0]
     tariff = parse_tariff(tomllib.loads(example))
-    assert tariff.schedules[0].weekdays == 0b11111
+    assert tariff.energy.calendar[0].weekdays == 0b11111
     assert demand_price_per_kw(tariff, berlin_s(2026, 6, 3)) == 11.90

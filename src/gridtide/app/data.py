@@ -230,8 +230,8 @@ def sessions_between(records: Iterable[SessionRecord], start_s: float, end_s: fl
     return [record for record in records if start_s <= record.arrived_s < end_s]
 
 
-def load_tariff(source: str) -> Tariff:
-    """A tariff from TOML or JSON. Raises `ConfigError` with every problem."""
+def load_tariff(source: str, timezone: str | None = None) -> Tariff:
+    """A tariff from TOML or JSON; `timezone` is the site's, for URDB, which says none. Raises `ConfigError` with every problem."""
     text = read_text(source)
     try:
         raw: object = json.loads(text) if text.lstrip().startswith(("{", "[{")) else tomllib.loads(text)
@@ -239,6 +239,6 @@ def load_tariff(source: str) -> Tariff:
         line = getattr(error, "lineno", 0)
         raise ConfigError(source, [Problem(line, "", "", f"is neither TOML nor JSON: {error}")]) from error
     try:
-        return parse_tariff(raw)
+        return parse_tariff(raw, site_timezone=timezone)
     except TariffError as error:
         raise ConfigError(source, [Problem(0, "", "", text) for text in error.problems]) from error

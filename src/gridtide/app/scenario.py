@@ -11,6 +11,7 @@ from msgspec import structs
 from gridtide.app.config import SiteConfig
 from gridtide.app.data import load_profile, load_sessions, load_tariff, series, sessions_between
 from gridtide.app.problems import ConfigError, ConfigErrors, Problem
+from gridtide.market.bill import unbilled
 from gridtide.market.tariff import Tariff
 from gridtide.model.fleet import EvseTable
 from gridtide.run.study import StudyInputs
@@ -84,7 +85,7 @@ def arrivals_of(
 
 def tariff_of(config: SiteConfig) -> Tariff:
     """The tariff, checked against `[demand]`: what is billed must be what is held. Raises `ConfigError`."""
-    tariff = load_tariff(config.path(config.tariff.file))
+    tariff = load_tariff(config.path(config.tariff.file), config.site.timezone)
     sub_intervals = tariff.interval_s // tariff.sub_interval_s if tariff.interval_kind == "rolling" else 1
     asked = config.demand.interval_s, config.demand.sub_intervals
     if asked != (tariff.interval_s, sub_intervals):
@@ -147,6 +148,12 @@ def _assumptions(config: SiteConfig, tariff: Tariff, turned_away: int) -> list[s
         f"{car.window_high_soc:.0%} of the batteries; no control can go below",
         f"Tariff: {tariff.name}; wear at {car.wear_per_kwh:g} {tariff.currency} per discharged kWh",
     ]
+    said += [
+        f"Of the tariff: {text}"
+        for text in (*tariff.notes, *unbilled(tariff, has_reactive=False, has_coincident=False))
+    ]
+    if tariff.metering == "buy_all_sell_all":
+        said.append("Load and generation are not told apart: what the site exports counts as generation")
     if turned_away:
         said.append(f"{turned_away} sessions found every bay taken and are not in the figures")
     return said

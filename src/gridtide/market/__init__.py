@@ -1,1 +1,1 @@
-"""Money: tariffs and bills; pure."""
+"""Money: tariffs, bills and wear; pure."""

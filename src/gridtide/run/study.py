@@ -10,6 +10,7 @@ from msgspec import Struct
 from gridtide.control.site import Settings
 from gridtide.market.bill import Bill, bill
 from gridtide.market.tariff import Tariff, billing_period, demand_price_per_kw, prices, utc_offsets_s
+from gridtide.market.wear import PACK_PRICE_PER_KWH, throughput_range
 from gridtide.model.fleet import Floats
 from gridtide.model.study import BillLine, Departure, IntervalSeries, SocFan, StudyResult
 from gridtide.plan.clairvoyant import Stay, lowest_peak_kw
@@ -133,7 +134,7 @@ def _result(inputs: StudyInputs, with_run: Run, without_run: Run, elapsed_s: flo
         soc_fan=_soc_fan(inputs, with_run),
         departures=[_departure(inputs, arrival, item) for arrival, item in left],
         window_soc=(settings.need.window_low_soc, settings.need.window_high_soc), floor_soc=settings.need.floor_soc,
-        assumptions=[*inputs.assumptions, *_troubles(with_run)], elapsed_s=elapsed_s,
+        assumptions=[*inputs.assumptions, _wear_range(ledger.ac_out_kwh), *_troubles(with_run)], elapsed_s=elapsed_s,
     )  # fmt: skip
 
 
@@ -181,7 +182,10 @@ def _shelf(inputs: StudyInputs, item: StationaryBattery) -> Stay:
 def _bill_lines(inputs: StudyInputs, building: Floats, without: Floats, with_: Floats, wear: float) -> list[BillLine]:
     step_s = inputs.settings.interval.sub_s
     starts_s = inputs.start_s + step_s * np.arange(len(building), dtype=np.float64)
-    alone, before, after = (bill(inputs.tariff, starts_s, kw, step_s) for kw in (building, without, with_))
+    alone, before, after = (
+        bill(inputs.tariff, starts_s, kw, step_s, generation_kw=np.maximum(-kw, 0.0))
+        for kw in (building, without, with_)
+    )
 
     def energy(item: Bill) -> float:
         return item.energy - item.export_credit
@@ -190,11 +194,24 @@ def _bill_lines(inputs: StudyInputs, building: Floats, without: Floats, with_: F
     return [
         BillLine("energy_building", "", base, base),
         BillLine("energy_vehicles", "", energy(before) - base, energy(after) - base),
-        BillLine("demand", "", before.demand, after.demand),
-        BillLine("fixed", "", before.fixed, after.fixed),
+        BillLine("demand", "", _demand(before), _demand(after)),
+        BillLine("fixed", "", before.fixed + before.minimum, after.fixed + after.minimum),
         BillLine("taxes", "", before.taxes, after.taxes),
         BillLine("wear", "", 0.0, wear),
     ]
+
+
+def _wear_range(discharged_kwh: float) -> str:
+    """Wear is no certain number: the same energy by the cheapest and the dearest cell model."""
+    low, *_, high = throughput_range(discharged_kwh)
+    return (
+        f"Wear by cell model, for packs at {PACK_PRICE_PER_KWH:g} per kWh: {low[1]:.2f} ({low[0]}) to {high[1]:.2f} ({high[0]}) "
+        "from discharging alone"
+    )
+
+
+def _demand(item: Bill) -> float:
+    return item.demand + item.coincident + item.reactive
 
 
 def is_short(arrival: Arrival, left: Left) -> bool:
