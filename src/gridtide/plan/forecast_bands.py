@@ -38,11 +38,13 @@ def put(pool: ErrorPool, group: int, slot: int, errors: Floats) -> None:
     pool.seen[group, slot] += 1
 
 
-def quantile_errors(pool: ErrorPool, method: int, lead: Ints, group: Ints, slot: Ints, levels: Floats) -> tuple[Floats, Ints]:
+def quantile_errors(
+    pool: ErrorPool, method: int, lead: Ints, group: Ints, slot: Ints, levels: Floats
+) -> tuple[Floats, Ints]:
     """Quantiles (n, q) of the errors of a method at lead number `lead` (n,), and how many errors stand behind each row (n,).
 
-    Levels (q,) within 0..1. Positions follow Weibull, level * (m + 1), so that m errors of a steady process hold a level on average.
-    Where there are none the row is NaN.
+    Levels (q,) within 0..1. Positions follow Weibull, level * (m + 1), so that m errors of a steady process hold a level on
+    average. Where there are none the row is NaN.
     """
     per_day = pool.errors.shape[3]
     around = (slot[:, None] + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)) % per_day

@@ -1,7 +1,7 @@
 """Where an instant stands in the week: steps of the local clock, the kind of day, the slot of the day.
 
-Times are cut on the local clock, so that a profile keeps its shape through daylight saving: the hour that is left out in spring is a
-gap, the hour that runs twice in autumn falls on the same steps again.
+Times are cut on the local clock, so that a profile keeps its shape through daylight saving: the hour that is left out in spring is
+a gap, the hour that runs twice in autumn falls on the same steps again.
 """
 
 from datetime import UTC, date, datetime

@@ -16,6 +16,7 @@ _TRUST_DAYS = 0.2
 """Sum at which it is trusted again."""
 _CEILING_DAYS = 1.5
 """The sum stays below, so that trust comes back within days of good forecasts."""
+_FINE = 0.01
 _USUAL_DAYS = 14.0
 _RECENT_DAYS = 2.0
 
@@ -46,13 +47,17 @@ class Drift(Struct, frozen=True):
     given_up_s: float | None = None
 
 
-def counted(drift: Drift, errors: tuple[float, float, float], step_days: float, now_s: float) -> Drift:
-    """Count one measured step: absolute errors of the forecast, of last week and of persistence (means over leads of a day)."""
+def counted(drift: Drift, errors: tuple[float, float, float], scale: float, step_days: float, now_s: float) -> Drift:
+    """Count one measured step: absolute errors of the forecast, of last week and of persistence (means over leads of a day).
+
+    `scale` is the usual size of the load: errors below a hundredth of it are not weighed against one another.
+    """
     forecast, last_week, persistence = errors
     days = drift.counted_days + step_days
     recent = max(step_days / _RECENT_DAYS, step_days / days)
     usual = drift.usual_error + max(step_days / _USUAL_DAYS, step_days / days) * (last_week - drift.usual_error)
-    excess = (forecast - last_week) / usual - _SLACK if usual > 0.0 else 0.0
+    unit = max(usual, _FINE * scale)
+    excess = (forecast - last_week) / unit - _SLACK if unit > 0.0 else 0.0
     total = min(max(drift.sum_days + excess * step_days, 0.0), _CEILING_DAYS)
     given_up_s = drift.given_up_s
     if given_up_s is None and total >= _ALARM_DAYS:
@@ -78,6 +83,4 @@ def finding(drift: Drift) -> DriftFinding | None:
     instead: Literal["last_week", "persistence"] = (
         "last_week" if drift.last_week_error <= drift.persistence_error else "persistence"
     )
-    return DriftFinding(
-        drift.given_up_s, drift.forecast_error, drift.last_week_error, drift.persistence_error, instead
-    )
+    return DriftFinding(drift.given_up_s, drift.forecast_error, drift.last_week_error, drift.persistence_error, instead)

@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 
 from gridtide.plan.forecast_calendar import GROUPS, HOLIDAY, KINDS, WEEK_DAYS, Floats, Ints, Moments
 
-FEATURES = 13
-"""Same kind of day, group of days, last week, same step of the last days (2), last step, last hour, last six hours, last day,
-constant, heating, cooling, occupancy."""
+FEATURES = 16
+"""Profile of the same kind of day, of the group of days, of the group around that time of day; last week; surprise at that time of
+the last two days; surprise of the last step, hour, six hours and day; the latter two in proportion to the profile; constant;
+heating, cooling, occupancy."""
 EXTRAS = 3
 """Heating, cooling, occupancy: outside influences, used where they are given."""
 _RING_WEEKS = 3
 _SUNDAY = 6
+_GROUP_DAYS = 0.5
+"""Days of one kind that weigh as much as its group in the profile that surprise is measured from."""
+_SHIFTS = (-2, -1, 1, 2)
+"""Steps around a time of day."""
 _EDGE_C = (15.0, 20.0)
 """Outdoor temperatures below which buildings heat and above which they cool."""
 
@@ -26,6 +31,8 @@ class Memory(Struct, eq=False):
 
     at: Ints
     """(r,) step that each place of the rings holds, -1 if none."""
+    kind: Ints
+    """(r,) kind of that day."""
     load: Floats
     """(r,) load."""
     surprise: Floats
@@ -73,6 +80,7 @@ def empty_memory(per_day: int) -> Memory:
     unknown = np.full(size, np.nan)
     return Memory(
         at=np.full(size, -1, dtype=np.int64),
+        kind=np.zeros(size, dtype=np.int64),
         load=unknown,
         surprise=unknown.copy(),
         deviation=np.zeros((size, 4)),
@@ -97,8 +105,9 @@ def known(memory: Memory, at: Moments, lead: Ints, extras: Floats) -> Known:
     a_week_back = at.index - WEEK_DAYS * per_day * -(-lead // (WEEK_DAYS * per_day))
     group = _group_value(memory, at, a_day_back)
     kind = _kind_value(memory, at, group)
-    profile = 0.5 * (kind + group)
-    same_kind = (a_week_back // per_day + 3) % WEEK_DAYS == at.kind
+    days = _days_of_kind(memory, at)
+    profile = (days * kind + _GROUP_DAYS * group) / (days + _GROUP_DAYS)
+    same_kind = memory.kind[a_week_back % len(memory.at)] == at.kind
     last_week = _recall(memory, memory.load, a_week_back)
     place = origin % len(memory.at)
     sound = memory.at[place] == origin
@@ -108,7 +117,18 @@ def known(memory: Memory, at: Moments, lead: Ints, extras: Floats) -> Known:
     same_slot_surprise = np.nan_to_num(_recall(memory, memory.surprise, a_day_back))
     two_days_surprise = np.nan_to_num(_recall(memory, memory.surprise, a_day_back - per_day))
     week_or_profile = np.where(same_kind & np.isfinite(last_week), last_week, kind)
-    columns = [kind, group, week_or_profile, same_slot_surprise, two_days_surprise, *deviation.T]
+    busy = np.nan_to_num(profile) / scale
+    around = _around(memory, at, lead, group)
+    columns = [
+        kind,
+        group,
+        around,
+        week_or_profile,
+        same_slot_surprise,
+        two_days_surprise,
+        *deviation.T,
+        *(deviation.T[2:] * busy),
+    ]
     rows = np.column_stack([*(column / scale for column in columns), np.ones(len(lead)), _unusual(memory, at, extras)])
     same_slot = _recall(memory, memory.load, a_day_back)
     return Known(
@@ -132,17 +152,36 @@ def _group_value(memory: Memory, at: Moments, a_day_back: Ints) -> Floats:
     then = np.where(memory.at[place] == a_day_back, memory.group_then[place, at.group], np.nan)
     now = memory.group_profile[at.group, at.slot]
     value = np.where(np.isfinite(then), then, now)
-    with_any = np.where(np.isfinite(memory.group_profile), memory.group_profile, 0.0)
-    groups = np.maximum(np.isfinite(memory.group_profile).sum(axis=0), 1)
-    any_day = with_any.sum(axis=0) / groups
+    seen = np.isfinite(memory.group_profile)
+    total, groups = np.where(seen, memory.group_profile, 0.0).sum(axis=0), seen.sum(axis=0)
+    any_day = np.where(groups > 0, total / np.maximum(groups, 1), np.nan)
     return np.where(np.isfinite(value), value, any_day[at.slot])
+
+
+def _around(memory: Memory, at: Moments, lead: Ints, group: Floats) -> Floats:
+    """Group profile averaged over the steps around the target's time of day."""
+    per_day = memory.kind_profile.shape[1]
+    total = group.copy()
+    for shift in _SHIFTS:
+        slot = (at.slot + shift) % per_day
+        beside = Moments(at.index + shift, at.kind, at.group, slot)
+        value = _group_value(memory, beside, beside.index - per_day * -(-(lead + shift) // per_day))
+        total += np.where(np.isfinite(value), value, group)
+    return np.asarray(total / (1 + len(_SHIFTS)))
 
 
 def _kind_value(memory: Memory, at: Moments, group: Floats) -> Floats:
     """Profile of the kind of day; a holiday not seen yet is a Sunday, an unknown kind its group."""
-    kind = np.where((at.kind == HOLIDAY) & (memory.kind_days[HOLIDAY, at.slot] == 0), _SUNDAY, at.kind)
-    value = memory.kind_profile[kind, at.slot]
+    value = memory.kind_profile[_stand_in(memory, at), at.slot]
     return np.where(np.isfinite(value), value, group)
+
+
+def _days_of_kind(memory: Memory, at: Moments) -> Ints:
+    return memory.kind_days[_stand_in(memory, at), at.slot]
+
+
+def _stand_in(memory: Memory, at: Moments) -> Ints:
+    return np.where((at.kind == HOLIDAY) & (memory.kind_days[HOLIDAY, at.slot] == 0), _SUNDAY, at.kind)
 
 
 def influences(temperature_c: Floats, occupancy: Floats) -> Floats:
@@ -175,15 +214,24 @@ def absorb(
     fresh = np.where(np.isfinite(before), before + pace[1] * (extras - before), extras)
     memory.extra_profile[group, slot] = np.where(np.isfinite(extras), fresh, before)
     memory.at[place] = at.index[0]
+    memory.kind[place] = kind
     memory.load[place] = load
     memory.surprise[place] = surprise
     memory.deviation[place] = smoothed
     memory.group_then[place] = memory.group_profile[:, slot]
 
 
-def refresh(memory: Memory, index: int, load: float) -> None:
-    """A step of the local clock that runs a second time: only its latest value counts."""
-    memory.load[index % len(memory.at)] = load
+def refresh(memory: Memory, at: Moments, load: float) -> None:
+    """A step of the local clock that runs a second time (in place): only its latest value counts."""
+    index, slot = int(at.index[0]), int(at.slot[0])
+    place = index % len(memory.at)
+    if memory.at[place] != index:  # its first run was a gap
+        memory.at[place] = index
+        memory.kind[place] = at.kind[0]
+        memory.surprise[place] = 0.0
+        memory.deviation[place] = 0.0
+        memory.group_then[place] = memory.group_profile[:, slot]
+    memory.load[place] = load
 
 
 def _smoothed(memory: Memory, index: int, surprise: float, spans: Floats) -> Floats:
@@ -201,4 +249,3 @@ def _blend(profile: Floats, days: Ints, row: int, slot: int, load: float, pace: 
     before = float(profile[row, slot]) if n else load
     profile[row, slot] = before + max(pace, 1.0 / (n + 1)) * (load - before)
     days[row, slot] = n + 1
-
