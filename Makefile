@@ -41,6 +41,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/guard.py
 	$(BIN)/python bench/twin.py
 	$(BIN)/python bench/peak_rules.py
+	$(BIN)/python bench/plan.py
 	$(BIN)/python bench/csms.py --quick
 	$(BIN)/python bench/storm.py --quick
 	$(BIN)/python bench/fleet_command.py --quick

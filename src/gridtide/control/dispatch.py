@@ -15,10 +15,6 @@ from gridtide.control.peak import PeakPlan
 from gridtide.model.decision import Reason, Reasons
 from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, SiteLimits
 
-STAY_SHARE, STAY_KW = 0.1, 1.0
-"""Who gives goes on, with less, until the others could carry so much more than is wanted: that trembles with the age of what
-stations tell, and nobody should be switched twice a second."""
-
 
 class Override(Struct, frozen=True):
     """A person's wish for one row, with an end."""
@@ -145,8 +141,7 @@ def _give(
     order = np.lexsort((-available_kw, -spare_h, ~turns.giving, ~table.storage))
     before = np.cumsum(available_kw[order]) - available_kw[order]
     chosen = np.zeros(table.size, dtype=np.bool_)
-    stays = turns.giving[order] & (before < (1.0 + STAY_SHARE) * wanted_kw + STAY_KW)
-    chosen[order] = ((before < wanted_kw) | stays) & (available_kw[order] > 0.0)
+    chosen[order] = (before < wanted_kw) & (available_kw[order] > 0.0)
     up = np.where(chosen, available_kw, 0.0)
     weight = np.maximum(available_kw, 1e-6) * np.clip(spare_h, 0.25, 24.0)
     lo = np.minimum(np.where(chosen, table.least_kw, 0.0), up)

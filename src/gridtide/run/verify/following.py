@@ -21,6 +21,8 @@ LAG_S: Final = 3.0
 LAG_SHARE: Final = 0.1
 LAG_KW: Final = 0.3
 """It gives up to this much less: losses, the last setpoint still under way."""
+MOVED_KW: Final = 1.0
+"""A setpoint that moves by more is another one."""
 IDLE_S: Final = 4.0
 """Above the limit somebody is asked within this time; by the budget rule once it takes a burst for the load's new level."""
 OVER_KW: Final = 5.0
@@ -36,6 +38,8 @@ class Following(Struct):
     followed_s: Floats
     """When each row last did what is asked of it, s from the start."""
     looked_s: float = -math.inf
+    asked: Floats | None = None
+    """What was last decided, kW (n,)."""
     held_s: float = -math.inf
     """When the site was last below its limit, or somebody gave, or nobody could."""
 
@@ -44,6 +48,7 @@ class Following(Struct):
 
         `is_quiet`: there was no fault at all, so that nothing but the site itself keeps anybody from giving.
         """
+        self._note_moves(rig, at_s)
         gap_s = at_s - self.looked_s
         if gap_s < EVERY_S - 1e-6:
             return ""
@@ -71,6 +76,13 @@ class Following(Struct):
             names = ", ".join(rig.case.here.table.ids[row] for row in np.flatnonzero(free))
             return f"the site is above its limit, and nobody is asked although they could: {names}"
         return ""
+
+    def _note_moves(self, rig: Rig, at_s: float) -> None:
+        """Who is asked for something else has time again."""
+        asked = rig.site.decision.setpoint_kw if rig.site is not None and rig.site.decision is not None else None
+        if asked is not None and self.asked is not None and asked is not self.asked:
+            self.followed_s = np.where(np.abs(asked - self.asked) > MOVED_KW, at_s, self.followed_s)
+        self.asked = asked
 
 
 def _could_give(rig: Rig) -> Bools:
