@@ -15,6 +15,7 @@ from gridtide.control.meter import Verdict
 from gridtide.model import losses, taper
 from gridtide.model.decision import MeterSample, Quality, Reason, Snapshot
 from gridtide.model.fleet import FleetSample, SiteLimits
+from tests.property import guard_cases
 from tests.property.guard_cases import Case, case, violations
 from tests.unit.builders import LeapingSite, evse_table, fleet_sample, site_settings
 
@@ -339,3 +340,35 @@ def test_the_whole_cycle_is_total_and_recovers(rows: list[Any]) -> None:
     assert math.isfinite(told.allow_kw)
     assert math.isfinite(told.uncontrolled_kw)
     assert np.isfinite(here.state.peak.mean_kw)
+
+
+@given(SEEDS)
+@settings(max_examples=200, deadline=None)
+def test_what_was_seen_before_and_what_is_seen_now_decide_alike(seed: int) -> None:
+    here = case(seed)
+    need = needs.assess(here.table, here.snapshot.fleet, guard_cases.NEED, here.cycle_s)
+    reason = np.full(here.table.size, Reason.SHAVING, dtype=np.uint8)
+    seen = guard.look(here.snapshot.fleet, here.table, guard_cases.GUARD)
+    _, setpoint, told, codes = guard.clamp(
+        here.wish_kw, reason, here.rank, here.snapshot, here.verdict, need, here.table, here.limits, here.state,
+        guard_cases.GUARD, guard_cases.NEED, here.cycle_s, here.permit, seen,
+    )  # fmt: skip
+    _, own_setpoint, own_told, own_codes = here.clamp()
+    np.testing.assert_array_equal(setpoint, own_setpoint)
+    np.testing.assert_array_equal(told, own_told)
+    assert codes == own_codes
+
+
+@given(
+    st.lists(st.tuples(NASTY | st.floats(-1e6, 1e6), NASTY | st.floats(0.0, 50.0), NASTY), min_size=1, max_size=4),
+)
+@settings(max_examples=300, deadline=None)
+def test_what_is_in_whole_steps_stays_as_it_is(rows: list[tuple[float, float, float]]) -> None:
+    """To the last bit: a second time is left out where nothing was cut in between."""
+    power, step_kw, least_kw = (np.array(column) for column in zip(*rows, strict=True))
+    cut = guard._Cut(np.where(np.isfinite(power), power, 0.0).clip(-1e6, 1e6), np.zeros(power.size, dtype=np.uint8))
+    table = evse_table(power.size, step_kw=step_kw, least_kw=least_kw)
+    guard._quantise(cut, table)
+    once = cut.power_kw
+    guard._quantise(cut, table)
+    np.testing.assert_array_equal(cut.power_kw, once)

@@ -143,3 +143,29 @@ def test_noise_of_meters_and_rounding_never_makes_a_doubt(seed: int) -> None:
         assert notes == (), (k, notes)
         assert believed.may_discharge.all()
         assert np.array_equal(believed.soc, sample.soc)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_bay_is_judged_alike_in_an_empty_site_and_beside_a_neighbour(seed: int) -> None:
+    """With nobody there most is left out: who comes then is judged as if somebody had been there all the time."""
+    rng, settings, step_s = np.random.default_rng(seed), TrustSettings(), 3.0
+    alone, beside, here, register_kwh = trust.fresh(1), trust.fresh(2), False, 0.0
+    for k in range(200):
+        if rng.random() < 0.2:
+            here, register_kwh = not here, float(rng.choice([0.0, 2.0]))
+        told = {
+            "connected": here, "power_kw": rng.choice([0.0, 0.1, 0.1, np.nan]), "soc": rng.choice([0.5, 0.52, 0.6, np.nan]),
+            "capacity_kwh": 60.0 if here else np.nan, "register_kwh": register_kwh, "left_s": 7200.0 - step_s * k,
+            "temperature_c": rng.uniform(20.0, 80.0), "charge_limit_kw": rng.choice([11.0, 22.0]),
+        }  # fmt: skip
+        asked_kw = -11.0 if k % 100 < 70 else 0.0
+        alone, first, notes = trust.step(
+            alone, fleet_sample(1, **told), step_s * k, evse_table(1), settings, np.array([asked_kw])
+        )
+        pair = fleet_sample(2, **{name: [value, 1.0 if name == "connected" else 0.0] for name, value in told.items()})
+        beside, both, more = trust.step(beside, pair, step_s * k, evse_table(2), settings, np.array([asked_kw, 0.0]))
+        assert notes == tuple(note for note in more if note.row == 0)
+        assert alone.wear.day_left_s == beside.wear.day_left_s
+        for name in FleetSample.__struct_fields__:
+            if here or name != "temperature_c":
+                np.testing.assert_array_equal(getattr(first, name)[:1], getattr(both, name)[:1], err_msg=f"{k} {name}")

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from gridtide.model.study import BillLine, Departure, IntervalSeries, SocFan, StudyResult
+from gridtide.model.study import BillLine, CycleBin, Departure, IntervalSeries, SocFan, StudyResult
 
 ZONE = ZoneInfo("Europe/Amsterdam")
 BEGIN = datetime(2026, 6, 1, tzinfo=ZONE)
@@ -68,6 +68,8 @@ def sample_study(**changes: Any) -> StudyResult:
             "Limit held: 450 kW, the lowest that keeps every promise the fleet can make.",
             "Before: each vehicle charges at full power from arrival.",
         ],
+        wear_range=[("NCA cell", 0.85), ("LFP cell", 8.08), ("NMC cell", 22.54)],
+        cycles=[CycleBin(0.0, 0.1, 11.0, 21.4), CycleBin(0.1, 0.4, 52.0, 56.0), CycleBin(0.4, 1.0, 0.0, 0.0)],
     )
     return msgspec.structs.replace(study, **changes)
 

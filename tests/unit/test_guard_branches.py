@@ -238,7 +238,7 @@ def test_what_vehicles_may_be_giving_counts_whom_nobody_sees() -> None:
         age_s=[0.0, 1.0, 11.0, 0.0, 1.0],
         connected=[True, True, True, True, False],
     )
-    assert guard.given_kw(fleet, table, guard.GuardSettings()) == 12.0
+    assert guard.look(fleet, table, guard.GuardSettings()).given_kw == 12.0
 
 
 def test_the_first_direction_of_a_vehicle_that_comes_is_held_as_any_other() -> None:

@@ -4,6 +4,7 @@ import typer
 
 from gridtide.app.commands.audit import audit
 from gridtide.app.commands.check import check
+from gridtide.app.commands.compare import compare
 from gridtide.app.commands.demo import demo
 from gridtide.app.commands.discharge import clear_faults, profile, try_discharge
 from gridtide.app.commands.emulate import emulate
@@ -12,6 +13,7 @@ from gridtide.app.commands.explain import explain
 from gridtide.app.commands.ocpp import ocpp
 from gridtide.app.commands.peak import set_peak
 from gridtide.app.commands.pki import pki
+from gridtide.app.commands.plan import plan
 from gridtide.app.commands.replay import replay
 from gridtide.app.commands.run import run
 from gridtide.app.commands.sessions import sessions
@@ -35,6 +37,8 @@ app.command()(demo)
 app.command()(run)
 app.command()(check)
 app.command()(simulate)
+app.command()(compare)
+app.command()(plan)
 app.command(name="set-peak")(set_peak)
 app.command()(status)
 app.command()(explain)

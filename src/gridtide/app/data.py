@@ -21,6 +21,7 @@ from gridtide.twin.building import LoadSeries
 
 Align = Literal["weekday", "none"]
 _YEAR = timedelta(weeks=52)
+_QUARTER_S = 900.0
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (a naive axis on purpose: wall clocks)
 _HIGHEST_KW = 50_000.0
 _LONGEST_STAY_S = 60 * 86_400.0
@@ -115,18 +116,44 @@ def series(profile: Profile, start_s: float, end_s: float, zone: ZoneInfo, align
     `weekday`: where the data is of another time it is moved by whole weeks, to the same season and weekday, on the local clock;
     what then lies beyond an end comes from 52 weeks away. Raises `ConfigError` where the data does not reach.
     """
-    step = profile.interval_s
-    first = np.floor(start_s / step) * step
-    starts = np.arange(first, end_s, step)
-    wanted = _on_axis(profile, starts, zone, timedelta(0))
-    index = _index(profile, wanted)
-    if align == "weekday" and not _covered(profile, index):
-        shift = _whole_weeks(profile, datetime.fromtimestamp(start_s, zone).date(), zone)
-        wanted = _on_axis(profile, starts, zone, shift)
-        index = _within(profile, _index(profile, wanted))
+    starts, index, _ = _study(profile, start_s, end_s, zone, align)
     if not _covered(profile, index):
         raise ConfigError(profile.source, [Problem(0, "", "", _reach(profile, start_s, end_s, zone, align))])
-    return LoadSeries(float(first), step, profile.power_kw[index])
+    return LoadSeries(float(starts[0]), profile.interval_s, profile.power_kw[index])
+
+
+def series_before(
+    profile: Profile, start_s: float, end_s: float, days: int, zone: ZoneInfo, align: Align
+) -> tuple[Floats, Floats]:
+    """Starts (UTC epoch s) and means, kW, of the quarter hours of up to `days` days before a study, as far as the data reaches.
+
+    Moved as the study's own data is; what the study itself will use is left out, so that nothing is known beforehand.
+    """
+    _, used, shift = _study(profile, start_s, end_s, zone, align)
+    step = min(profile.interval_s, _QUARTER_S)
+    starts = np.arange(np.floor(start_s / _QUARTER_S) * _QUARTER_S - days * 86_400.0, start_s - step / 2.0, step)
+    index = _index(profile, _on_axis(profile, starts, zone, shift))
+    index = _within(profile, index) if shift else index
+    fresh = (index >= 0) & (index < len(profile.power_kw)) & ~np.isin(index, used)
+    quarter = np.floor(starts / _QUARTER_S) * _QUARTER_S
+    power = np.where(fresh, profile.power_kw[np.where(fresh, index, 0)], np.nan)
+    at, of = np.unique(quarter, return_inverse=True)
+    mean = np.bincount(of, weights=power) / np.bincount(of)
+    return at[np.isfinite(mean)], mean[np.isfinite(mean)]
+
+
+def _study(
+    profile: Profile, start_s: float, end_s: float, zone: ZoneInfo, align: Align
+) -> "tuple[Floats, np.ndarray[tuple[int], np.dtype[np.int64]], timedelta]":
+    """Starts of a study's intervals, their places in the profile, and by how much the profile is moved."""
+    step = profile.interval_s
+    starts = np.arange(np.floor(start_s / step) * step, end_s, step)
+    shift = timedelta(0)
+    index = _index(profile, _on_axis(profile, starts, zone, shift))
+    if align == "weekday" and not _covered(profile, index):
+        shift = _whole_weeks(profile, datetime.fromtimestamp(start_s, zone).date(), zone)
+        index = _within(profile, _index(profile, _on_axis(profile, starts, zone, shift)))
+    return starts, index, shift
 
 
 def _covered(profile: Profile, index: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> bool:

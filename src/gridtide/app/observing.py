@@ -1,4 +1,4 @@
-"""What looks at a running site and never steers it: decision log, change log, metrics, notifications."""
+"""What stands beside a running site: decision log, change log, metrics, notifications, and foresight, whose plans are wishes."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -7,11 +7,14 @@ from zoneinfo import ZoneInfo
 
 from gridtide.app.config import SiteConfig
 from gridtide.app.metrics import SiteMetrics
+from gridtide.app.scenario import look_of
+from gridtide.market.tariff import Tariff
 from gridtide.run.change_log import ChangeLog
 from gridtide.run.credentials import CredentialError, read_secret
 from gridtide.run.decision_log import DecisionLog, forget_decisions_hourly
 from gridtide.run.live import LiveSite
 from gridtide.run.notify import Notifier, NotifySettings, severities
+from gridtide.run.planner_desk import PlannerDesk
 from gridtide.run.view import Viewer
 
 LEAST_SECRET = 16
@@ -39,6 +42,15 @@ def observe(config: SiteConfig, live: LiveSite, viewer: Viewer, notify: NotifySe
         live.add(notifier.run)
         metrics.notifier = notifier
     return metrics
+
+
+def plan_ahead(config: SiteConfig, live: LiveSite, tariff: Tariff) -> PlannerDesk | None:
+    """Foresight of a live site, which must not run yet; None where the site file does not ask for it."""
+    if not config.planner.enabled:
+        return None
+    desk = PlannerDesk(live.service, live.store, tariff, look_of(config), _local_time(config))
+    live.add(desk.run)
+    return desk
 
 
 def notify_settings(config: SiteConfig) -> NotifySettings | None:

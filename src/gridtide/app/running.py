@@ -22,6 +22,7 @@ from gridtide.app.web.driver import driver_routes
 from gridtide.app.web.limit import limit_routes
 from gridtide.app.web.people import FILE as ACCESS_FILE
 from gridtide.app.web.people import AccessFile
+from gridtide.app.web.plan import plan_routes
 from gridtide.app.web.server import create_app, listen, serve, tls_context
 from gridtide.app.web.stations import station_routes
 from gridtide.market.tariff import Tariff
@@ -197,7 +198,7 @@ async def run_with_page(
     live.add(desk.run)
     live.supervise(face.stall_exit_s, Supervision.of(os.environ, os.getpid()))
     faces = [station_routes(desk), *driver_routes(desk, time.monotonic), limit_routes(live.service)]
-    faces.append(metrics_routes(metrics or SiteMetrics(live, viewer)))
+    faces += [plan_routes(viewer.plan), metrics_routes(metrics or SiteMetrics(live, viewer))]
     started, stop = asyncio.Event(), _stop_of(face.exit_after_s, lambda: live.watchdog.end_by(END_S))
     web = asyncio.ensure_future(serve(create_app(viewer, access, faces), listener, tls=tls, started=started))
     site = asyncio.ensure_future(live.run(stop))

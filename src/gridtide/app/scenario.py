@@ -1,19 +1,24 @@
 """From a site file and its data to what a study runs on."""
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from msgspec import structs
 
 from gridtide.app.config import SiteConfig
-from gridtide.app.data import load_profile, load_sessions, load_tariff, series, sessions_between
+from gridtide.app.data import load_profile, load_sessions, load_tariff, series, series_before, sessions_between
 from gridtide.app.problems import ConfigError, ConfigErrors, Problem
 from gridtide.market.bill import unbilled
 from gridtide.market.tariff import Tariff
 from gridtide.model.fleet import EvseTable
+from gridtide.plan.foresight import ForesightSettings
+from gridtide.plan.stays import Stay
+from gridtide.run.planning import Past
 from gridtide.run.study import StudyInputs
 from gridtide.twin import arrivals, building, evse, plant
 
@@ -83,6 +88,54 @@ def arrivals_of(
     )
 
 
+def look_of(config: SiteConfig) -> ForesightSettings:
+    """How the site plans ahead."""
+    return ForesightSettings(
+        reach_h=config.planner.reach_h, high_level=config.planner.load_level, wear_per_kwh=config.vehicles.wear_per_kwh
+    )
+
+
+def past_of(config: SiteConfig, table: EvseTable, start_s: float, end_s: float) -> Past:
+    """What the data holds of the days before a study: the load as the meter would have seen it without vehicles, and sessions."""
+    zone, days = ZoneInfo(config.site.timezone), config.planner.history_days
+    profile = load_profile(config.path(config.load.file), zone, config.load.scale)
+    starts, load = series_before(profile, start_s, end_s, days, zone, config.load.align)
+    if config.pv is not None:
+        sun = load_profile(config.path(config.pv.file), zone, config.pv.scale, lowest_kw=0.0)
+        at, generated = series_before(sun, start_s, end_s, days, zone, config.pv.align)
+        starts, here, there = np.intersect1d(starts, at, return_indices=True)
+        load = load[here] - generated[there]
+    stays, since_s = _past_stays(config, table, start_s - days * 86_400.0, start_s)
+    return Past(load_starts_s=starts, load_kw=load, stays=stays, stays_since_s=since_s)
+
+
+def _past_stays(config: SiteConfig, table: EvseTable, from_s: float, start_s: float) -> tuple[tuple[Stay, ...], float]:
+    """Sessions that ended before the study, with batteries drawn as the study's are, and since when they are recorded."""
+    records = load_sessions(config.path(config.sessions.file), ZoneInfo(config.site.timezone))
+    ended = [record for record in records if record.arrived_s >= from_s and record.departs_s <= start_s]
+    if not ended:
+        return (), math.inf
+    bays, car = config.bays(), config.vehicles
+    gives = [station.discharge_kw > 0.0 and station.dialect != "refuse" for _, station in bays]
+    rows = slice(0, len(bays))
+    placed, _ = arrivals.assign(
+        ended, table.charge_kw[rows].tolist(), table.efficiency[rows].tolist(), gives, config.study.seed
+    )
+    stays = tuple(
+        Stay(
+            key=item.session_id, arrived_s=item.arrived_s, departs_s=item.departs_s,
+            charge_kw=float(table.charge_kw[item.row]),
+            discharge_kw=float(table.discharge_kw[item.row]) if item.may_discharge else 0.0,
+            efficiency=float(table.efficiency[item.row]),
+            capacity_kwh=max(car.window_high_soc, item.target_soc, item.soc) * item.capacity_kwh,
+            energy_kwh=item.soc * item.capacity_kwh, required_kwh=item.target_soc * item.capacity_kwh,
+            least_kwh=max(car.window_low_soc, car.floor_soc) * item.capacity_kwh,
+        )
+        for item in placed
+    )  # fmt: skip
+    return stays, min(record.arrived_s for record in ended)
+
+
 def tariff_of(config: SiteConfig) -> Tariff:
     """The tariff, checked against `[demand]`: what is billed must be what is held. Raises `ConfigError`."""
     tariff = load_tariff(config.path(config.tariff.file), config.site.timezone)
@@ -120,6 +173,7 @@ def study_inputs(config: SiteConfig) -> StudyInputs:
         settings=settings, tariff=tariff, start_s=start_s, end_s=end_s, step_s=step_s,
         wear_per_kwh=config.vehicles.wear_per_kwh, storage=storage_of(config),
         assumptions=tuple(_assumptions(config, tariff, len(turned_away))),
+        past=past_of(config, table, start_s, end_s), look=look_of(config), planned=config.planner.enabled,
     )  # fmt: skip
 
 
@@ -148,6 +202,11 @@ def _assumptions(config: SiteConfig, tariff: Tariff, turned_away: int) -> list[s
         f"{car.window_high_soc:.0%} of the batteries; no control can go below",
         f"Tariff: {tariff.name}; wear at {car.wear_per_kwh:g} {tariff.currency} per discharged kWh",
     ]
+    if config.planner.enabled:
+        said.append(
+            "Planned ahead as vehicles came and left, and hourly: which peak to hold and when to charge, from "
+            f"{config.planner.history_days} days of load and sessions before the study and what was seen since"
+        )
     said += [
         f"Of the tariff: {text}"
         for text in (*tariff.notes, *unbilled(tariff, has_reactive=False, has_coincident=False))

@@ -281,6 +281,19 @@ class Study(Struct, frozen=True, kw_only=True):
     """Of what data does not tell: battery sizes, charge at arrival, noise of the load."""
 
 
+class Planner(Struct, frozen=True, kw_only=True):
+    """`[planner]`: foresight: what every vehicle does over the hours ahead, and which peak to hold."""
+
+    enabled: bool = False
+    """Plan ahead. Without it the fast controller goes by the limit of `[peak]` alone."""
+    reach_h: Annotated[float, Meta(ge=4.0, le=48.0)] = 24.0
+    """How far ahead."""
+    load_level: Annotated[float, Meta(ge=0.5, le=0.95)] = 0.75
+    """Quantile of the expected load that the peak is planned for: higher holds a higher peak and gives less."""
+    history_days: Annotated[int, Meta(ge=0, le=400)] = 120
+    """Studies: days of load and sessions before the first day that the forecast may know."""
+
+
 class Server(Struct, frozen=True, kw_only=True):
     """`[server]`: where the page and the stations find us."""
 
@@ -399,6 +412,7 @@ class SiteFile(Struct, frozen=True, kw_only=True):
     sessions: Sessions = Sessions()
     tariff: TariffFile = TariffFile()
     study: Study = Study()
+    planner: Planner = Planner()
     server: Server = Server()
     store: Store = Store()
     log: Log = Log()

@@ -48,6 +48,9 @@ class Wishes(Struct, frozen=True, eq=False):
     """Discharge wanted and not to be had."""
 
 
+_RESTING, _WAITS_FOR_ROOM = np.uint8(Reason.RESTING), np.uint8(Reason.WAITS_FOR_ROOM)
+
+
 def fresh(size: int) -> TurnState:
     """Nobody has had a turn."""
     no = np.zeros(size, dtype=np.bool_)
@@ -64,16 +67,19 @@ class Fixed(Struct, frozen=True, eq=False):
     @property
     def total_kw(self) -> float:
         """Their sum, kW."""
-        return float(self.power_kw.sum())
+        return float(self.power_kw.sum()) if np.count_nonzero(self.taken) else 0.0
 
 
 def fixed(needs: Needs, fleet: FleetSample, overrides: tuple[Override, ...], now_s: float) -> Fixed:
     """Drivers who must charge now, then manual overrides that have not ended."""
-    power = np.where(needs.must, needs.charge_kw, 0.0)
-    reason = np.where(needs.wants, np.uint8(Reason.WAITS_FOR_ROOM), np.uint8(Reason.RESTING)).astype(np.uint8)
-    reason[np.isfinite(fleet.need_soc) & ~needs.wants & fleet.connected] = Reason.REACHED
-    reason[needs.must] = Reason.DRIVER_FIRST
-    taken = needs.must.copy()
+    power, taken = np.zeros(needs.must.size), needs.must.copy()
+    reason = np.where(needs.wants, _WAITS_FOR_ROOM, _RESTING)
+    reached = fleet.connected & ~needs.wants
+    if np.count_nonzero(reached):
+        reason[reached & np.isfinite(fleet.need_soc)] = Reason.REACHED
+    if np.count_nonzero(taken):
+        power = np.where(taken, needs.charge_kw, 0.0)
+        reason[taken] = Reason.DRIVER_FIRST
     for item in overrides:
         if now_s < item.until_s and not taken[item.row]:
             power[item.row] = _manual_kw(
@@ -115,22 +121,68 @@ def wishes(
         power = np.where(giving, -given, power)
         reason[giving] = Reason.SHAVING
     else:
-        planned = np.full(table.size, np.nan) if planned_kw is None else np.where(first.taken, np.nan, planned_kw)
-        given = np.where(planned < 0.0, np.minimum(-planned, available_kw), 0.0)
-        up = np.where(np.isnan(planned), needs.charge_kw, np.clip(planned, 0.0, needs.charge_kw))
-        # A plan may charge beyond the need, so that there is something to give later.
-        wants = np.where(np.isnan(planned), needs.wants, planned > 0.0) & ~first.taken & (up > 0.0)
-        room = plan.charge_room_kw - fixed_kw + float(given.sum())
-        charged, turn_on = _charge(room, turns, needs, table, wants, up, limits, now_s)
-        power = np.where(charged > 0.0, charged, np.where(given > 0.0, -given, power))
-        reason[charged > 0.0] = Reason.CHARGING
-        reason[(given > 0.0) | ((charged > 0.0) & np.isfinite(planned))] = Reason.PLANNED
-        if room > 0.0:
-            reason[wants & (charged <= 0.0)] = Reason.WAITS_TURN
-        reason[needs.wants & (planned <= 0.0) & (given <= 0.0)] = Reason.WAITS_FOR_HOUR
-    since = np.where(turn_on != turns.on, now_s, turns.since_s)
-    rank = np.where(needs.must, -1e9, np.minimum(needs.spare_s, 1e8))
+        asked = _asked(planned_kw, first, needs, available_kw)
+        room = plan.charge_room_kw - fixed_kw + asked.given_kw
+        if np.count_nonzero(asked.wants):
+            charged, turn_on = _charge(room, turns, needs, table, asked.wants, asked.most_kw, limits, now_s)
+            charges = charged > 0.0
+            power = np.where(charges, charged, power)
+            reason[charges] = Reason.CHARGING
+            if room > 0.0:
+                reason[asked.wants & (charged <= 0.0)] = Reason.WAITS_TURN
+        if asked.plan is not None:
+            power = _as_planned(asked.plan, needs, power, reason)
+    since, changes = turns.since_s, turn_on != turns.on
+    if np.count_nonzero(changes):
+        since = np.where(changes, now_s, since)
+    rank = np.minimum(needs.spare_s, 1e8)
+    if np.count_nonzero(needs.must):
+        rank[needs.must] = -1e9
     return TurnState(turn_on, since, giving), Wishes(power, reason, rank, wanted, missing)
+
+
+class _Planned(Struct, frozen=True, eq=False):
+    """What a plan asks, (n,)."""
+
+    power_kw: Floats
+    """nan: nothing is planned."""
+    give_kw: Floats
+    """Discharge, magnitude, as far as the row can."""
+
+
+class _Asked(Struct, frozen=True, eq=False):
+    """What is asked of rows without a wish that ranks higher, (n,)."""
+
+    wants: Bools
+    """Charge if there is room ..."""
+    most_kw: Floats
+    """... with so much at most."""
+    plan: _Planned | None = None
+
+    @property
+    def given_kw(self) -> float:
+        """Sum of what is given as planned, kW."""
+        return 0.0 if self.plan is None else float(self.plan.give_kw.sum())
+
+
+def _asked(planned_kw: Floats | None, first: Fixed, needs: Needs, available_kw: Floats) -> _Asked:
+    """By the drivers' needs, and by the plan where there is one."""
+    if planned_kw is None:
+        return _Asked(needs.wants & ~first.taken & (needs.charge_kw > 0.0), needs.charge_kw)
+    planned = np.where(first.taken, np.nan, planned_kw)
+    given = np.where(planned < 0.0, np.minimum(-planned, available_kw), 0.0)
+    up = np.where(np.isnan(planned), needs.charge_kw, planned.clip(0.0, needs.charge_kw))
+    # A plan may charge beyond the need, so that there is something to give later.
+    wants = np.where(np.isnan(planned), needs.wants, planned > 0.0) & ~first.taken & (up > 0.0)
+    return _Asked(wants, up, _Planned(planned, given))
+
+
+def _as_planned(plan: _Planned, needs: Needs, power_kw: Floats, reason: Reasons) -> Floats:
+    """Wishes with what is given as planned; `reason` is told of everything that follows the plan."""
+    gives = plan.give_kw > 0.0
+    reason[gives | ((reason == Reason.CHARGING) & np.isfinite(plan.power_kw))] = Reason.PLANNED
+    reason[needs.wants & (plan.power_kw <= 0.0) & ~gives] = Reason.WAITS_FOR_HOUR
+    return np.where(gives, -plan.give_kw, power_kw)
 
 
 def _give(

@@ -66,11 +66,15 @@ def step(
     rated = np.maximum(table.charge_kw, table.discharge_kw)
     allowed = settings.floor_kwh + settings.share * through + rated * settings.lag_s / 3600.0
     wrong = connected & ~(came | other) & (gap > allowed)
-    doubt = np.where(wrong, np.minimum(state.doubt_s, now_s), np.inf)
-    fault = (state.fault & ~came | wrong & (now_s - doubt >= settings.confirm_s)) & connected
+    doubt, fault = np.full(own.size, np.inf), wrong
+    if np.count_nonzero(wrong) or np.count_nonzero(state.fault):
+        doubt = np.where(wrong, np.minimum(state.doubt_s, now_s), np.inf)
+        fault = (state.fault & ~came | wrong & (now_s - doubt >= settings.confirm_s)) & connected
     # What flowed unseen is in the register only.
-    anew = came | other | ~connected | np.isnan(power_kw) | np.isnan(state.register_kwh) | ~np.isfinite(register_kwh)
+    anew = came | other | np.isnan(power_kw) | np.isnan(state.register_kwh) | ~np.isfinite(register_kwh)
     anew |= ~wrong & ((through >= settings.window_kwh) | (now_s - state.began_s >= settings.window_s))
+    if not np.count_nonzero(anew & connected):  # of an empty bay nothing counts until somebody came
+        return EnergyState(state.register_kwh, own, through, state.began_s, doubt, fault)
     return EnergyState(
         np.where(anew, register_kwh, state.register_kwh), np.where(anew, 0.0, own), np.where(anew, 0.0, through),
         np.where(anew, now_s, state.began_s), np.where(anew, np.inf, doubt), fault,

@@ -41,6 +41,8 @@ def step(
     One look proves little however long ago the one before it was: a gap counts as half the patience at most.
     """
     asked = asked_kw < -settings.nothing_kw
+    if not any(np.count_nonzero(some) for some in (asked, state.in_vain_s, state.rest_s)):
+        return state, asked
     in_vain_s = state.in_vain_s + min(dt_s, settings.patience_s / 2.0) * (asked & (power_kw > -settings.nothing_kw))
     in_vain_s = np.where(came | (power_kw <= -settings.nothing_kw), 0.0, in_vain_s)
     gives_up = in_vain_s > settings.patience_s

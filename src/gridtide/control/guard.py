@@ -13,8 +13,8 @@ from msgspec import Struct
 from gridtide.control.meter import Verdict
 from gridtide.control.needs import Needs, NeedSettings, lowest_soc
 from gridtide.model.decision import GridPermit, Reason, Reasons, Snapshot
-from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, SiteLimits
-from gridtide.model.thermal import derate
+from gridtide.model.fleet import Bools, EvseTable, FleetSample, Floats, Ints, SiteLimits
+from gridtide.model.thermal import DERATE_FROM_C, derate
 
 WATT_KW = 0.001
 """Setpoints are cut to whole watts."""
@@ -75,37 +75,45 @@ def clamp(
     need_settings: NeedSettings,
     cycle_s: float,
     permit: GridPermit = OPEN,
+    seen: "Seen | None" = None,
 ) -> tuple[GuardState, Floats, Reasons, tuple[str, ...]]:
     """Allowed setpoints, kW (n,), the reason of each, and event codes.
 
     `rank` orders rows when a limit forces a cut: lower keeps its power longer. `cycle_s` is the time since the last decision;
-    `permit` what grid protection and transformers leave.
+    `permit` what grid protection and transformers leave; `seen` what `look` found in this very snapshot, if that was asked before.
     """
-    now = snapshot.mono_s
-    cut = _Cut(np.clip(np.where(np.isfinite(wish_kw), wish_kw, 0.0), -MOST_KW, MOST_KW), wish_reason.copy())
-    cut.reason[~np.isfinite(wish_kw)] = Reason.NOT_FINITE
-    fleet = snapshot.fleet
-    unsure = _Unsure.of(fleet, table, settings)
-    _charge_bounds(cut, fleet, needs, table)
-    _discharge_bounds(cut, fleet, needs, table, settings, need_settings, cycle_s)
+    now, fleet = snapshot.mono_s, snapshot.fleet
+    unsure = look(fleet, table, settings) if seen is None else seen
+    finite = np.isfinite(wish_kw)
+    cut = _Cut(np.where(finite, wish_kw, 0.0).clip(-MOST_KW, MOST_KW), wish_reason.copy())
+    cut.reason[~finite] = Reason.NOT_FINITE
+    if cut.has_power:
+        _charge_bounds(cut, fleet, needs, table)
+        _discharge_bounds(cut, fleet, needs, table, settings, need_settings, cycle_s)
     _grid_bounds(cut, table, permit)
     cut.zero(unsure.silent & fleet.connected, Reason.SILENT)
     cut.zero(fleet.fault, Reason.FAULT)
     cut.zero(~fleet.connected, Reason.NO_VEHICLE)
-    _hold_and_ramp(cut, now, table, state, cycle_s)
-    _quantise(cut, table)
-    order = np.argsort(np.where(np.isfinite(rank), rank, np.inf), kind="stable")
-    full = _import_bounds(cut, snapshot, verdict, table, limits, permit, unsure, order)
-    crowded = _circuit_bounds(cut, table, limits, permit, unsure, order)
-    _quantise(cut, table)  # before the export bound, which counts on the charging that is left
     reverse_until, events = _reverse(snapshot, verdict, limits, state, settings)
-    _export_bound(cut, verdict, limits, unsure, order)
-    cut.zero_discharge(now < reverse_until, Reason.REVERSE_POWER)
-    _quantise(cut, table)
+    full = crowded = False
+    if cut.has_power:  # nothing is left to be bound otherwise
+        queue = _Queue(rank)
+        _hold_and_ramp(cut, now, table, state, cycle_s)
+        _quantise(cut, table)
+        whole = cut.power_kw
+        full = _import_bounds(cut, snapshot, verdict, table, limits, permit, unsure, queue)
+        crowded = _circuit_bounds(cut, table, limits, permit, unsure, queue)
+        if cut.power_kw is not whole:  # before the export bound, which counts on the charging that is left
+            _quantise(cut, table)
+            whole = cut.power_kw
+        _export_bound(cut, verdict, limits, unsure, queue)
+        cut.zero_discharge(now < reverse_until, Reason.REVERSE_POWER)
+        if cut.power_kw is not whole:
+            _quantise(cut, table)
     estop = state.estop or snapshot.estop
     if estop:
         cut.zero(np.ones_like(fleet.connected), Reason.ESTOP)
-    setpoint = np.trunc(np.round(cut.power_kw * 1000.0, 6)) / 1000.0 + 0.0
+    setpoint = np.trunc((cut.power_kw * 1000.0).round(6)) / 1000.0 + 0.0 if cut.has_power else np.zeros(table.size)
     after = _remember(state, setpoint, fleet.connected, now, estop, reverse_until)
     codes = (
         (("estop",) if estop and not state.estop else ())
@@ -124,24 +132,29 @@ class _Cut:
         self.power_kw = power_kw
         self.reason = reason
 
+    @property
+    def has_power(self) -> bool:
+        """Whether any row would charge or give."""
+        return bool(np.count_nonzero(self.power_kw))
+
     def bind(self, power_kw: Floats, reason: Reason) -> None:
         """Take over `power_kw` where it is nearer to zero."""
         nearer = np.abs(power_kw) < np.abs(self.power_kw) - 1e-9
-        if nearer.any():
+        if np.count_nonzero(nearer):
             self.power_kw = np.where(nearer, power_kw, self.power_kw)
             self.reason[nearer] = reason
 
     def ceiling(self, up_kw: Floats, reason: Reason) -> None:
         """Charge at most `up_kw`; NaN allows nothing."""
-        self.bind(np.minimum(self.power_kw, np.where(up_kw > 0.0, up_kw, 0.0)), reason)
+        self.bind(np.minimum(self.power_kw, np.fmax(up_kw, 0.0)), reason)
 
     def floor(self, down_kw: Floats, reason: Reason) -> None:
         """Discharge at most `down_kw` (magnitude); NaN allows nothing."""
-        self.bind(np.maximum(self.power_kw, -np.where(down_kw > 0.0, down_kw, 0.0)), reason)
+        self.bind(np.maximum(self.power_kw, -np.fmax(down_kw, 0.0)), reason)
 
     def zero(self, rows: Bools, reason: Reason) -> None:
         """Nothing flows in `rows`, and that is the reason even where nothing was wished."""
-        if rows.any():
+        if np.count_nonzero(rows):
             self.power_kw = np.where(rows, 0.0, self.power_kw)
             self.reason[rows] = reason
 
@@ -151,13 +164,32 @@ class _Cut:
             self.bind(np.maximum(self.power_kw, 0.0), reason)
 
 
+class _Queue:
+    """Rows in the order in which a limit spares them; sorted when the first limit binds."""
+
+    __slots__ = ("_rank", "_rows")
+
+    def __init__(self, rank: Floats) -> None:
+        self._rank = rank
+        self._rows: Ints | None = None
+
+    @property
+    def rows(self) -> Ints:
+        """(n,) row numbers, the first to be spared first; a rank that is not a number comes last."""
+        if self._rows is None:
+            self._rows = np.argsort(np.where(np.isfinite(self._rank), self._rank, np.inf), kind="stable")
+        return self._rows
+
+
 def _charge_bounds(cut: _Cut, fleet: FleetSample, needs: Needs, table: EvseTable) -> None:
-    cut.ceiling(needs.charge_kw, Reason.RATING)
-    cool = np.where(np.isnan(fleet.temperature_c), 1.0, derate(fleet.temperature_c))
-    if bool((cool < 1.0).any()):
+    cut.ceiling(np.minimum(needs.charge_kw, table.charge_kw), Reason.RATING)
+    if np.count_nonzero(fleet.temperature_c > DERATE_FROM_C):
+        cool = np.where(np.isnan(fleet.temperature_c), 1.0, derate(fleet.temperature_c))
         cut.ceiling(table.charge_kw * cool, Reason.WARM)
         cut.floor(table.discharge_kw * cool, Reason.WARM)
-    cut.ceiling(np.where(fleet.soc >= 1.0, 0.0, table.charge_kw), Reason.REACHED)
+    full = fleet.soc >= 1.0
+    if np.count_nonzero(full):
+        cut.ceiling(np.where(full, 0.0, np.inf), Reason.REACHED)
 
 
 def _discharge_bounds(
@@ -169,7 +201,7 @@ def _discharge_bounds(
     need_settings: NeedSettings,
     cycle_s: float,
 ) -> None:
-    if not bool((cut.power_kw < 0.0).any()):
+    if not np.count_nonzero(cut.power_kw < 0.0):
         return
     limit = np.where(fleet.discharge_limit_kw >= 0.0, np.minimum(fleet.discharge_limit_kw, table.discharge_kw), 0.0)
     cut.floor(limit, Reason.RATING)
@@ -181,7 +213,7 @@ def _discharge_bounds(
     above = fleet.soc - lowest
     cut.floor(np.where(fleet.soc > floor_soc, np.inf, 0.0), Reason.FLOOR)
     cut.floor(np.where(above > 0.0, np.inf, 0.0), Reason.WINDOW)
-    cut.floor(table.discharge_kw * np.clip(above / settings.near_floor_soc, 0.0, 1.0), Reason.NEAR_FLOOR)
+    cut.floor(table.discharge_kw * (above / settings.near_floor_soc).clip(0.0, 1.0), Reason.NEAR_FLOOR)
     step_kwh = np.where(known, above * fleet.capacity_kwh * table.efficiency, 0.0)
     cut.floor(step_kwh * 3600.0 / max(cycle_s, 1e-3), Reason.NEAR_FLOOR)
     # One more cycle of giving costs its own time and the time to win the energy back.
@@ -228,27 +260,33 @@ def _lower(one_kw: float, other_kw: float) -> float:
 def _hold_and_ramp(cut: _Cut, now_s: float, table: EvseTable, state: GuardState, cycle_s: float) -> None:
     sign = np.sign(cut.power_kw)
     turning = (sign != 0.0) & (sign == -state.direction) & ~(now_s - state.turned_s >= table.hold_s)
-    cut.bind(np.where(turning, 0.0, cut.power_kw), Reason.HOLD)
+    if np.count_nonzero(turning):
+        cut.bind(np.where(turning, 0.0, cut.power_kw), Reason.HOLD)
     before = np.where(np.sign(state.setpoint_kw) == sign, np.abs(state.setpoint_kw), 0.0)
-    ramp_kw = np.where(table.ramp_kw_per_s >= 0.0, table.ramp_kw_per_s * cycle_s, 0.0)
-    reach = before + np.maximum(ramp_kw, np.where(table.least_kw >= 0.0, table.least_kw, 0.0))
+    ramp_kw = np.fmax(table.ramp_kw_per_s * cycle_s, 0.0)
+    reach = before + np.maximum(ramp_kw, np.fmax(table.least_kw, 0.0))
     cut.bind(sign * np.minimum(np.abs(cut.power_kw), reach), Reason.RAMP)
 
 
 def _quantise(cut: _Cut, table: EvseTable) -> None:
     """AC reality: nothing, or at least the least current, in the station's step; rounded towards zero."""
-    size = np.abs(cut.power_kw)
-    stepped = np.floor(size / table.step_kw + 1e-9) * table.step_kw
-    # A step that is too fine or too coarse to count with allows nothing.
-    size = np.where(table.step_kw > 0.0, np.where(stepped <= size + 1e-9, stepped, 0.0), size)
-    too_little = (size < table.least_kw - 1e-9) & (cut.power_kw != 0.0)
-    cut.power_kw = np.sign(cut.power_kw) * np.where(too_little, 0.0, size)
-    cut.reason[too_little & (cut.reason < Reason.NO_VEHICLE)] = Reason.LEAST_CURRENT
+    size, flows, in_steps = np.abs(cut.power_kw), cut.power_kw != 0.0, table.step_kw > 0.0
+    if np.count_nonzero(in_steps):
+        stepped = np.floor(size / table.step_kw + 1e-9) * table.step_kw
+        # A step that is too fine or too coarse to count with allows nothing.
+        size = np.where(in_steps, np.where(stepped <= size + 1e-9, stepped, 0.0), size)
+        cut.power_kw = np.copysign(size, cut.power_kw)
+    too_little = (size < table.least_kw - 1e-9) & flows
+    if np.count_nonzero(too_little):
+        cut.power_kw = np.where(too_little, 0.0, cut.power_kw)
+        cut.reason[too_little & (cut.reason < Reason.NO_VEHICLE)] = Reason.LEAST_CURRENT
 
 
-class _Unsure(Struct, frozen=True, eq=False):
+class Seen(Struct, frozen=True, eq=False):
     """What is known of the rows' power, and how wrong it may be."""
 
+    told_kw: Floats
+    """(n,) reported power that can be true, however old; nan else."""
     silent: Bools
     """Stations that said nothing for too long, plugged in or not."""
     known_kw: Floats
@@ -260,27 +298,32 @@ class _Unsure(Struct, frozen=True, eq=False):
     hidden_swing_kw: float
     """How far the import may fall without our doing, kW."""
 
-    @classmethod
-    def of(cls, fleet: FleetSample, table: EvseTable, settings: GuardSettings) -> "_Unsure":
-        """Silent rows and rows of unknown power."""
-        silent = ~(fleet.age_s <= settings.silent_s)
-        known = known_kw(fleet, table)
-        blind = fleet.connected & (silent | np.isnan(known))
-        may_give = blind & ~(fleet.age_s > 2.0 * settings.lease_s)
-        swing = np.where(blind, table.charge_kw + table.discharge_kw, np.where(silent, table.fallback_kw, 0.0))
-        return cls(
-            silent,
-            np.where(silent | np.isnan(known), 0.0, known),
-            np.where(silent, table.fallback_kw, 0.0),
-            float(table.discharge_kw.sum(where=may_give)),
-            float(swing.sum()),
-        )
+    @property
+    def given_kw(self) -> float:
+        """The most that vehicles may be giving now, kW >= 0: what is told, and the rating of those that cannot be seen."""
+        gives = self.known_kw < 0.0
+        told_kw = float(np.where(gives, -self.known_kw, 0.0).sum()) if np.count_nonzero(gives) else 0.0
+        return told_kw + self.hidden_give_kw
 
 
-def given_kw(fleet: FleetSample, table: EvseTable, settings: GuardSettings) -> float:
-    """The most that vehicles may be giving now, kW >= 0: what is told, and the rating of those that cannot be seen."""
-    unsure = _Unsure.of(fleet, table, settings)
-    return float(np.maximum(-unsure.known_kw, 0.0).sum()) + unsure.hidden_give_kw
+def look(fleet: FleetSample, table: EvseTable, settings: GuardSettings) -> Seen:
+    """Silent rows and rows of unknown power."""
+    silent = ~(fleet.age_s <= settings.silent_s)
+    known = known_kw(fleet, table)
+    unseen = silent | np.isnan(known)
+    if not np.count_nonzero(unseen):
+        return Seen(known, silent, known, np.zeros(table.size), 0.0, 0.0)
+    blind = fleet.connected & unseen
+    may_give = blind & ~(fleet.age_s > 2.0 * settings.lease_s)
+    swing = np.where(blind, table.charge_kw + table.discharge_kw, np.where(silent, table.fallback_kw, 0.0))
+    return Seen(
+        known,
+        silent,
+        np.where(unseen, 0.0, known),
+        np.where(silent, table.fallback_kw, 0.0),
+        float(table.discharge_kw.sum(where=may_give)),
+        float(swing.sum()),
+    )
 
 
 def known_kw(fleet: FleetSample, table: EvseTable) -> Floats:
@@ -297,8 +340,8 @@ def _import_bounds(
     table: EvseTable,
     limits: SiteLimits,
     permit: GridPermit,
-    unsure: _Unsure,
-    order: np.ndarray,
+    unsure: Seen,
+    queue: _Queue,
 ) -> bool:
     """Transformer and load shedding; discharge earns no credit. True when charging was cut."""
     charging = np.maximum(cut.power_kw, 0.0)
@@ -311,21 +354,25 @@ def _import_bounds(
         cap, reason = min(cap, max(snapshot.load_shed_kw, 0.0) if snapshot.load_shed_kw >= 0 else 0.0), Reason.LOAD_SHED
     room = cap - uncontrolled - float(unsure.reserved_kw.sum())
     before = float(charging.sum())
-    charging = _fit(charging, np.ones(table.size), room, order)
-    cut.bind(np.where(cut.power_kw > 0.0, charging, cut.power_kw), reason)
-    return float(charging.sum()) < before - 1e-6
+    fitting = _fit(charging, np.ones(table.size), room, queue)
+    if fitting is charging:
+        return False
+    cut.bind(np.where(cut.power_kw > 0.0, fitting, cut.power_kw), reason)
+    return float(fitting.sum()) < before - 1e-6
 
 
 def _circuit_bounds(
-    cut: _Cut, table: EvseTable, limits: SiteLimits, permit: GridPermit, unsure: _Unsure, order: np.ndarray
+    cut: _Cut, table: EvseTable, limits: SiteLimits, permit: GridPermit, unsure: Seen, queue: _Queue
 ) -> bool:
     """Import caps of groups; fuses of each phase, in both directions. True when a group's charging was cut."""
+    if not limits.group_kw and limits.phase_a <= 0.0:
+        return False
     charging, giving = np.maximum(cut.power_kw, 0.0), np.maximum(-cut.power_kw, 0.0)
     before = float(charging.sum())
     for g, limit_kw in enumerate(limits.group_kw):
         cap_kw = _lower(limit_kw, permit.group_kw[g]) if g < len(permit.group_kw) else limit_kw
         member = (table.group == g).astype(np.float64)
-        charging = _fit(charging, member, cap_kw - float((unsure.reserved_kw * member).sum()), order)
+        charging = _fit(charging, member, cap_kw - float((unsure.reserved_kw * member).sum()), queue)
     full = float(charging.sum()) < before - 1e-6
     cut.bind(np.where(cut.power_kw > 0.0, charging, cut.power_kw), Reason.GROUP)
     if limits.phase_a <= 0.0:
@@ -333,32 +380,35 @@ def _circuit_bounds(
     fuse_kw = limits.phase_a * limits.phase_v / 1000.0
     for phase in range(3):
         share = table.phase_share[:, phase]
-        charging = _fit(charging, share, fuse_kw - float((unsure.reserved_kw * share).sum()), order)
-        giving = _fit(giving, share, fuse_kw, order)
+        charging = _fit(charging, share, fuse_kw - float((unsure.reserved_kw * share).sum()), queue)
+        giving = _fit(giving, share, fuse_kw, queue)
     cut.bind(np.where(cut.power_kw > 0.0, charging, -giving), Reason.PHASE)
     return full
 
 
-def _fit(power_kw: Floats, share: Floats, cap_kw: float, order: np.ndarray) -> Floats:
-    """Keep rows in `order` until their `share` of the cap is used up; the rest is cut. A cap of NaN allows nothing."""
+def _fit(power_kw: Floats, share: Floats, cap_kw: float, queue: _Queue) -> Floats:
+    """Keep rows in the queue's order until their `share` of the cap is used up; the rest is cut. NaN allows nothing.
+
+    What fits as it is comes back itself.
+    """
     if not cap_kw > 0.0:
         return np.where(share > 0.0, 0.0, power_kw)
     used = power_kw * share
     if float(used.sum()) <= cap_kw:
         return power_kw
-    ahead = np.empty_like(used)
+    ahead, order = np.empty_like(used), queue.rows
     ahead[order] = np.cumsum(used[order]) - used[order]
     left = np.maximum(cap_kw - ahead, 0.0)
     return np.where(share > 0.0, np.minimum(power_kw, left / np.where(share > 0.0, share, 1.0)), power_kw)
 
 
-def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: _Unsure, order: np.ndarray) -> None:
+def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: Seen, queue: _Queue) -> None:
     """Planned import stays at the margin (or above the allowed export); without a trusted meter nothing is given."""
     if not verdict.trusted:
         cut.zero_discharge(True, Reason.METER)
         return
     giving = np.maximum(-cut.power_kw, 0.0)
-    if not bool((giving > 0.0).any()):
+    if not np.count_nonzero(giving):
         return
     known = unsure.known_kw
     charging = np.minimum(np.maximum(known, 0.0), np.maximum(cut.power_kw - WATT_KW, 0.0))
@@ -366,7 +416,7 @@ def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: _Unsu
     # A row that cannot be seen may stop charging and start to give: both are withheld.
     room = verdict.low_kw - float(known.sum()) + float(charging.sum()) - unsure.hidden_swing_kw - least
     cut.bind(
-        np.where(giving > 0.0, -_fit(giving, np.ones_like(giving), room, order), cut.power_kw), Reason.EXPORT_MARGIN
+        np.where(giving > 0.0, -_fit(giving, np.ones_like(giving), room, queue), cut.power_kw), Reason.EXPORT_MARGIN
     )
 
 
@@ -377,13 +427,16 @@ def _reverse(
     flowing = verdict.power_kw < -limits.export_kw - settings.reverse_tolerance_kw
     if not flowing:
         return state.reverse_until_s, ()
-    raised = snapshot.mono_s >= state.reverse_until_s and bool((state.setpoint_kw < 0.0).any())
+    raised = snapshot.mono_s >= state.reverse_until_s and bool(np.count_nonzero(state.setpoint_kw < 0.0))
     return snapshot.mono_s + settings.reverse_hold_s, ("reverse_power",) if raised else ()
 
 
 def _remember(
     state: GuardState, setpoint_kw: Floats, connected: Bools, now_s: float, estop: bool, reverse_until_s: float
 ) -> GuardState:
+    if not np.count_nonzero(setpoint_kw):
+        away = ~connected | state.away
+        return GuardState(setpoint_kw, state.direction, state.turned_s, away, estop, reverse_until_s)
     sign = np.sign(setpoint_kw)
     flows = sign != 0.0
     turned = flows & ((sign != state.direction) | state.away)

@@ -97,7 +97,7 @@ def watch(
     trouble = _trouble(state, now_s, fleet_kw, rated_kw, error_rate, settings)
     if trouble and trouble != "meter_sign":
         state = structs.replace(state, good=0, lost=True)
-    elif state.good >= settings.good_samples:
+    elif state.lost and state.good >= settings.good_samples:
         state = structs.replace(state, lost=False)
     events: tuple[str, ...] = ("meter_invalid",) if invalid and not state.had else ()
     if math.isinf(state.since_s):
@@ -108,7 +108,8 @@ def watch(
     if not trouble and not state.lost and state.had not in ("", "meter_invalid"):
         events = (*events, "meter_back")
     had = (trouble if began else "") or ("meter_invalid" if invalid else state.had if state.lost else "")
-    state = structs.replace(state, had=had)
+    if had != state.had:
+        state = structs.replace(state, had=had)
     last = state.recent_kw[-1] if state.recent_kw else math.nan
     median_kw = sorted(state.loads_kw)[len(state.loads_kw) // 2] if state.loads_kw else math.nan
     low = min(last, median_kw + state.fleet_kw) if state.loads_kw else math.nan

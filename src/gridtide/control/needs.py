@@ -54,25 +54,50 @@ def assess(table: EvseTable, fleet: FleetSample, settings: NeedSettings, cycle_s
     """Needs of all rows; unknown `soc` falls back to the energy still to be delivered. Total on non-finite input."""
     rated = table.charge_kw
     charge_kw = np.where(fleet.charge_limit_kw >= 0.0, np.minimum(fleet.charge_limit_kw, rated), rated)
+    if not np.count_nonzero(fleet.connected):
+        zero, nobody = np.zeros(table.size), np.zeros(table.size, dtype=np.bool_)
+        return Needs(zero, zero, np.full(table.size, np.inf), nobody, nobody, charge_kw)
     soc_known = (fleet.soc >= 0.0) & (fleet.soc <= 1.0) & (fleet.capacity_kwh > 0.0) & np.isfinite(fleet.capacity_kwh)
     soc = np.where(soc_known, fleet.soc, 0.0)
     capacity = np.where(soc_known, fleet.capacity_kwh, 1.0)
     target = np.where(
         fleet.need_soc >= 0.0, np.minimum(fleet.need_soc, 1.0), np.where(table.storage, settings.window_high_soc, 0.0)
     )
-    target = np.fmax(target, np.minimum(fleet.minimum_soc, 1.0))
-    by_soc = np.maximum(target - soc, 0.0) * capacity / table.efficiency
-    by_energy = np.where((fleet.need_kwh > 0.0) & np.isfinite(fleet.need_kwh), fleet.need_kwh, 0.0)
-    missing = np.where(fleet.connected, np.where(soc_known, by_soc, by_energy), 0.0)
-    missing = np.where(missing > 1e-4, missing, 0.0)
-    full_kw = np.maximum(charge_kw * table.efficiency, 1e-6)
-    knee = np.full(soc.shape, settings.knee_soc)
-    curved = taper.hours_to_charge(soc, target, capacity, full_kw, knee)
-    hours = np.where(missing > 0.0, np.where(soc_known, curved, missing / np.maximum(charge_kw, 1e-6)), 0.0)
-    left_s = np.where(np.isnan(fleet.left_s), np.inf, fleet.left_s)
-    spare = np.where(missing > 0.0, left_s - np.minimum(hours, LONGEST_H) * 3600.0, np.inf)
+    has_minimum = bool(np.count_nonzero(fleet.minimum_soc >= 0.0))
+    if has_minimum:
+        target = np.fmax(target, np.minimum(fleet.minimum_soc, 1.0))
+    missing = np.maximum(target - soc, 0.0) * capacity / table.efficiency
+    if np.count_nonzero(fleet.connected & ~soc_known):
+        by_energy = np.where((fleet.need_kwh > 0.0) & np.isfinite(fleet.need_kwh), fleet.need_kwh, 0.0)
+        missing = np.where(soc_known, missing, by_energy)
+    missing = np.where(fleet.connected & (missing > 1e-4), missing, 0.0)
+    wants = missing > 0.0
+    if np.count_nonzero(wants):
+        hours, spare = _times(fleet, table, settings, soc_known, soc, capacity, target, missing, charge_kw)
+    else:
+        hours, spare = missing, np.full(table.size, np.inf)
     must = spare <= settings.reserve_s + 2.0 * cycle_s
-    # Below the driver's own minimum there is nothing to wait for.
-    must |= soc_known & fleet.connected & (fleet.soc < fleet.minimum_soc)
+    if has_minimum:  # below it there is nothing to wait for
+        must |= soc_known & fleet.connected & (fleet.soc < fleet.minimum_soc)
     must &= ~table.storage
-    return Needs(missing, hours, spare, missing > 0.0, must, charge_kw)
+    return Needs(missing, hours, spare, wants, must, charge_kw)
+
+
+def _times(
+    fleet: FleetSample,
+    table: EvseTable,
+    settings: NeedSettings,
+    soc_known: Bools,
+    soc: Floats,
+    capacity: Floats,
+    target: Floats,
+    missing: Floats,
+    charge_kw: Floats,
+) -> tuple[Floats, Floats]:
+    """Hours at full power for what is missing, and the time to spare, s, of all rows (n,)."""
+    full_kw = np.maximum(charge_kw * table.efficiency, 1e-6)
+    curved = taper.hours_to_charge(soc, target, capacity, full_kw, np.array(settings.knee_soc))
+    hours = np.where(soc_known, curved, missing / np.maximum(charge_kw, 1e-6))
+    hours = np.where(missing > 0.0, hours, 0.0)
+    left_s = np.fmin(fleet.left_s, np.inf)  # not told: no departure
+    return hours, np.where(missing > 0.0, left_s - np.minimum(hours, LONGEST_H) * 3600.0, np.inf)

@@ -38,6 +38,8 @@ class PeakSettings(Struct, frozen=True, kw_only=True):
     """Further share kept at the (sub-)interval's start and released in proportion to the time left: room for a second burst."""
     ratchet: float = 0.0
     """Share of earlier period peaks that is billed anyway."""
+    lifted: bool = True
+    """What is billed anyway lifts the limit. False where the limit already counts it, as a plan's for the hours of its register."""
     mean_s: float = 300.0
     """Time constant of the load's running mean."""
     calm_share: float = 0.03
@@ -119,12 +121,17 @@ def step(
 ) -> tuple[PeakState, PeakPlan]:
     """One cycle: `load` is the uncontrolled load, `fleet` what could be given now, `dt_s` the time since the last cycle."""
     state = _learn(state, load.low_kw, dt_s, settings)
-    limit_kw = max(settings.limit_kw, floor_kw(demand, settings.ratchet))
+    limit_kw = held_kw(settings, demand)
     if settings.mode == "off":
         return state, PeakPlan(0.0, math.inf, limit_kw, math.inf)
     if settings.mode == "threshold":
         return _threshold(state, load, limit_kw, settings)
     return _budget(state, demand, interval, load, fleet, dt_s, limit_kw, settings)
+
+
+def held_kw(settings: PeakSettings, demand: DemandState) -> float:
+    """The limit in force: the target, or the peak that is billed anyway where that lifts it."""
+    return max(settings.limit_kw, floor_kw(demand, settings.ratchet)) if settings.lifted else settings.limit_kw
 
 
 def _learn(state: PeakState, load_kw: float, dt_s: float, settings: PeakSettings) -> PeakState:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from gridtide.control import grid_protection, transformer
 from gridtide.control.grid_protection import GridSettings, GridState
-from gridtide.control.guard import known_kw
+from gridtide.control.guard import OPEN, known_kw
 from gridtide.control.transformer import Load, Transformer, TransformerState
 from gridtide.model.decision import GridPermit, GridSample, Snapshot
 from gridtide.model.fleet import EvseTable, FleetSample, Floats
@@ -42,6 +42,8 @@ def step(
     state: ProtectionState, snapshot: Snapshot, load_kw: float, table: EvseTable, settings: ProtectionSettings
 ) -> tuple[ProtectionState, GridPermit, tuple[str, ...]]:
     """New state, the permit and event codes. `load_kw`: the site's import as if nobody discharged (`site_load_kw`)."""
+    if settings.grid is None and settings.site is None and not settings.groups:
+        return ProtectionState(state.grid, state.site, state.groups), OPEN, ()
     grid, verdict, events = state.grid, None, tuple[str, ...]()
     if settings.grid is not None:
         grid, verdict = grid_protection.step(state.grid, snapshot.grid, snapshot.mono_s, settings.grid)
@@ -66,10 +68,13 @@ def is_tighter(now: GridPermit, before: GridPermit) -> bool:
     return now.charge_share < before.charge_share or now.discharge_share < before.discharge_share
 
 
-def site_load_kw(import_kw: float, fleet: FleetSample, table: EvseTable) -> float:
-    """The site's load as if nobody discharged, kW: metered import and what the rows say they give."""
-    known = known_kw(fleet, table)
-    return import_kw + float(np.where(known < 0.0, -known, 0.0).sum())
+def site_load_kw(import_kw: float, told_kw: Floats) -> float:
+    """The site's load as if nobody discharged, kW: metered import and what the rows say they give.
+
+    `told_kw` (n,) is what each row tells, nan unknown.
+    """
+    gives = told_kw < 0.0
+    return import_kw + float(np.where(gives, -told_kw, 0.0).sum()) if np.count_nonzero(gives) else import_kw
 
 
 def _load(power_kw: float, sample: GridSample | None) -> Load:

@@ -76,30 +76,31 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     elapsed_s = snapshot.mono_s - state.at_s
     # A second decision at the same instant (one between two cycles, and the cycle) earns no second ramp.
     cycle_s = max(elapsed_s, LEAST_CYCLE_S) if 0.0 <= elapsed_s < 10.0 * settings.cycle_s else settings.cycle_s
-    fleet_kw = float(np.nansum(_believed_kw(fleet, settings)))
+    seen = guard.look(fleet, table, settings.guard)
+    fleet_kw = _fleet_kw(seen.told_kw, fleet, settings)
     watched, verdict = meter.watch(
         state.meter, snapshot.meter, snapshot.mono_s, fleet_kw, float(table.charge_kw.sum()),
-        snapshot.meter_error_rate, settings.meter, guard.given_kw(fleet, table, settings.guard),
+        snapshot.meter_error_rate, settings.meter, seen.given_kw,
     )  # fmt: skip
     clock, closed = _count(state, watched, snapshot, settings)
     need = needs.assess(table, fleet, settings.need, cycle_s)
     available, room = _available(fleet, need, settings)
     first = dispatch.fixed(need, fleet, settings.overrides, snapshot.mono_s)
     load = peak.LoadNow(verdict.low_kw - fleet_kw, verdict.power_kw - fleet_kw, first.total_kw)
-    rule = _rule(settings, snapshot.mono_s)
+    rule = rule_of(settings, snapshot.mono_s, clock)
     ruled, plan = _plan(state, clock, verdict.trusted, load, room, settings, rule, cycle_s)
     if not verdict.trusted:
         available = np.zeros(table.size)
     import_kw = verdict.power_kw if verdict.trusted else settings.limits.static_building_kw + max(fleet_kw, 0.0)
-    load_kw = protection.site_load_kw(import_kw, fleet, table)
+    load_kw = protection.site_load_kw(import_kw, seen.told_kw)
     protected, permit, alerts = protection.step(state.protection, snapshot, load_kw, table, settings.protection)
-    planned = planned_kw(settings.guidance, snapshot.mono_s, table.size)
+    planned = None if settings.guidance is None else planned_kw(settings.guidance, snapshot.mono_s, table.size)
     turns, wish = dispatch.wishes(
         state.turns, plan, first, need, table, settings.limits, available, snapshot.mono_s, planned
     )
     guarded, setpoint, reason, codes = guard.clamp(
         wish.power_kw, wish.reason, wish.rank, snapshot, verdict, need, table, settings.limits, state.guard,
-        settings.guard, settings.need, cycle_s, permit,
+        settings.guard, settings.need, cycle_s, permit, seen,
     )  # fmt: skip
     told = (*_interval_events(state.demand, closed, rule), *_shaving_events(state.turns, turns))
     after = State(clock, ruled, watched, guarded, turns, believed, snapshot.mono_s, notes, protected)
@@ -121,13 +122,16 @@ def step(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, D
     return after, decision
 
 
-def _believed_kw(fleet: FleetSample, settings: Settings) -> Floats:
-    """Reported power, kW (n,), while it can still be true: after its lease a silent row gives nothing and charges its fallback."""
-    power, table = guard.known_kw(fleet, settings.table), settings.table
-    over = (power < 0.0) & (fleet.age_s > settings.guard.lease_s)
-    power = np.where(over, 0.0, power)
-    fallen = (power > 0.0) & (fleet.age_s > settings.guard.charge_lease_s)
-    return np.where(fallen, np.minimum(power, table.fallback_kw), power)
+def _fleet_kw(told_kw: Floats, fleet: FleetSample, settings: Settings) -> float:
+    """Sum of the told power (n,), kW, while it can still be true: after its lease a silent row gives nothing and charges its
+    fallback."""
+    rules = settings.guard
+    if np.count_nonzero(fleet.age_s > min(rules.lease_s, rules.charge_lease_s)):
+        told_kw = np.where((told_kw < 0.0) & (fleet.age_s > rules.lease_s), 0.0, told_kw)
+        fallen = (told_kw > 0.0) & (fleet.age_s > rules.charge_lease_s)
+        told_kw = np.where(fallen, np.minimum(told_kw, settings.table.fallback_kw), told_kw)
+    sum_kw = float(told_kw.sum())
+    return sum_kw if math.isfinite(sum_kw) else float(np.where(np.isnan(told_kw), 0.0, told_kw).sum())
 
 
 def _count(
@@ -148,19 +152,22 @@ def _count(
 def _available(fleet: FleetSample, need: needs.Needs, settings: Settings) -> tuple[Floats, peak.FleetRoom]:
     """What each row could give now, kW >= 0, and the fleet's sum: a wish's upper bound; the guard has the last word."""
     table, rules = settings.table, settings.need
-    _, lowest = needs.lowest_soc(table, fleet, rules)
-    limit = np.minimum(np.where(fleet.discharge_limit_kw >= 0.0, fleet.discharge_limit_kw, 0.0), table.discharge_kw)
-    above = np.where(fleet.capacity_kwh > 0.0, np.where(np.isnan(fleet.soc), 0.0, fleet.soc) - lowest, 0.0)
+    may = fleet.connected & fleet.may_discharge & ~fleet.fault & (fleet.capacity_kwh > 0.0)
+    if not np.count_nonzero(may):
+        return np.zeros(table.size), peak.FleetRoom(0.0, 0.0)
     reserve_s = rules.give_reserve_s + 4.0 * settings.cycle_s
-    left_enough = table.storage | (np.where(np.isnan(fleet.left_s), 0.0, fleet.left_s) > reserve_s)
-    online = fleet.connected & ~fleet.fault & (fleet.age_s <= settings.guard.silent_s)
-    may = online & fleet.may_discharge & (need.spare_s > reserve_s) & left_enough
-    power = np.where(may, limit * (above / settings.guard.near_floor_soc).clip(0.0, 1.0), 0.0)
+    left_enough = table.storage | (fleet.left_s > reserve_s)
+    may = may & (fleet.age_s <= settings.guard.silent_s) & (need.spare_s > reserve_s) & left_enough
+    _, lowest = needs.lowest_soc(table, fleet, rules)
+    limit = np.minimum(np.fmax(fleet.discharge_limit_kw, 0.0), table.discharge_kw)
+    above = fleet.soc - lowest
+    near = np.minimum(np.fmax(above / settings.guard.near_floor_soc, 0.0), 1.0)
+    power = np.where(may, limit * near, 0.0)
     power = np.where(power >= table.least_kw, power, 0.0)
     ready = power > 0.0
-    energy = (
-        float((above * np.nan_to_num(fleet.capacity_kwh) * table.efficiency).sum(where=ready)) if ready.any() else 0.0
-    )
+    if not np.count_nonzero(ready):
+        return power, peak.FleetRoom(0.0, 0.0)
+    energy = float((above * fleet.capacity_kwh * table.efficiency).sum(where=ready))
     return power, peak.FleetRoom(float(power.sum()), energy)
 
 
@@ -176,31 +183,33 @@ def _plan(
 ) -> tuple[peak.PeakState, peak.PeakPlan]:
     """The peak rule; without a trusted meter nothing is given, and charging has what the worst-case building leaves."""
     if not trusted:
-        held_kw = max(rule.limit_kw, demand_clock.floor_kw(clock, rule.ratchet))
+        held_kw = peak.held_kw(rule, clock)
         room_kw = math.inf if rule.mode == "off" else max(0.0, held_kw - settings.limits.static_building_kw)
         return state.peak, peak.PeakPlan(0.0, room_kw, held_kw, 0.0)
     return peak.step(state.peak, clock, settings.interval, load, room, cycle_s, rule)
 
 
-def _rule(settings: Settings, now_s: float) -> PeakSettings:
-    """The peak rule with the plan's target, while there is one."""
-    own_kw = settings.peak.limit_kw
-    target_kw = limit_kw(settings.guidance, now_s, own_kw)
-    return settings.peak if target_kw == own_kw else structs.replace(settings.peak, limit_kw=target_kw)
+def rule_of(settings: Settings, mono_s: float, demand: DemandState) -> PeakSettings:
+    """The peak rule at a monotonic instant: with the plan's target while there is one, which counts what is billed anyway. What
+    people set as the limit stays the most that a plan may ask for."""
+    target_kw = limit_kw(settings.guidance, mono_s, math.nan)
+    if math.isnan(target_kw):
+        return settings.peak
+    return structs.replace(settings.peak, limit_kw=min(target_kw, peak.held_kw(settings.peak, demand)), lifted=False)
 
 
 def _interval_events(
     before: demand_clock.DemandState, closed: tuple[demand_clock.Closed, ...], rule: peak.PeakSettings
 ) -> tuple[str, ...]:
     """An interval that ended above what was billed anyway is a failed shave and a new peak."""
-    limit_kw = max(rule.limit_kw, demand_clock.floor_kw(before, rule.ratchet))
+    limit_kw = peak.held_kw(rule, before)
     if rule.mode != "off" and any(item.average_kw > limit_kw * 1.001 for item in closed):
         return ("failed_shave", "new_peak")
     return ()
 
 
 def _shaving_events(before: dispatch.TurnState, after: dispatch.TurnState) -> tuple[str, ...]:
-    was, now = bool(before.giving.any()), bool(after.giving.any())
+    was, now = np.count_nonzero(before.giving) > 0, np.count_nonzero(after.giving) > 0
     if was == now:
         return ()
     return ("shaving_started",) if now else ("shaving_ended",)
@@ -216,7 +225,7 @@ def watch(state: State, snapshot: Snapshot, settings: Settings) -> tuple[State, 
     sample = snapshot.meter
     known = sample is not None and sample.quality is Quality.GOOD
     import_kw = sample.power_kw if sample is not None and known else math.nan
-    load_kw = protection.site_load_kw(import_kw, snapshot.fleet, settings.table)
+    load_kw = protection.site_load_kw(import_kw, guard.known_kw(snapshot.fleet, settings.table))
     protected, permit, events = protection.step(
         state.protection, snapshot, load_kw, settings.table, settings.protection
     )

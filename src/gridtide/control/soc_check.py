@@ -71,54 +71,72 @@ def step(
     `power_kw` (n,) is nan where it is not known now; `came`: rows whose vehicle was not there a cycle ago; `other`: see
     `others`.
     """
-    told = fleet.soc
+    told, here = fleet.soc, fleet.connected
     possible = (told >= -EDGE_SOC) & (told <= 1.0 + EDGE_SOC)
-    seen = np.isfinite(power_kw)
-    blind_s = np.where(seen, 0.0, state.blind_s + dt_s)
-    anew = came | other | (np.maximum(blind_s, state.blind_s) > settings.away_s)
-    moved, share = _counted(state, fleet, power_kw, table, dt_s, settings)
-    own = (state.own + moved).clip(0.0, 1.0)
-    pull = settings.drift * share
-    own = own + np.where(possible, (told - own).clip(-pull, pull), 0.0)
-    # Many vehicles tell 0 until they know.
-    own = np.where(anew | np.isnan(own), np.where(possible & (told > 0.0), told.clip(0.0, 1.0), np.nan), own)
-    wrong = fleet.connected & ((np.abs(told - own) > settings.tolerance) | ~(possible | np.isnan(told)))
-    doubt_s = np.where(wrong, np.minimum(state.doubt_s, now_s), np.inf)
-    fault = (state.fault & ~came | wrong & (now_s - doubt_s >= settings.confirm_s)) & fleet.connected
-    budget = np.where(anew, 0.0, np.minimum(state.budget + np.abs(moved), BUDGET_SOC) - share)
+    blind_s = np.where(np.isfinite(power_kw), 0.0, state.blind_s + dt_s)
+    anew = came | other | (here & (np.maximum(blind_s, state.blind_s) > settings.away_s))
+    own, budget = _counted(state, fleet, power_kw, possible, table, dt_s, settings)
+    begins = here & (anew | np.isnan(own))
+    if np.count_nonzero(begins):
+        # Many vehicles tell 0 until they know.
+        own = np.where(begins, np.where(possible & (told > 0.0), told.clip(0.0, 1.0), np.nan), own)
+        budget = np.where(anew, 0.0, budget)
+    wrong, odd = here & (np.abs(told - own) > settings.tolerance), here & ~possible
+    if np.count_nonzero(odd):
+        wrong |= odd & ~np.isnan(told)
+    doubt_s, fault, doubtful, believed = np.full(told.size, np.inf), wrong, wrong, told
+    if np.count_nonzero(wrong) or np.count_nonzero(state.fault):
+        doubt_s = np.where(wrong, np.minimum(state.doubt_s, now_s), np.inf)
+        fault = (state.fault & ~came | wrong & (now_s - doubt_s >= settings.confirm_s)) & here
+        doubtful = wrong | fault
+        lower = np.fmin(np.where(possible, told, np.nan), own).clip(0.0, 1.0)
+        believed = np.where(doubtful, lower, told)
     after = SocState(
-        np.where(fleet.connected, own, np.nan), np.where(possible, told, state.told), budget,
+        np.where(here, own, np.nan), np.where(possible, told, state.told), budget,
         fleet.capacity_kwh, _departs_s(fleet, now_s), blind_s, doubt_s, fault,
     )  # fmt: skip
-    doubtful = wrong | fault
-    lower = np.fmin(np.where(possible, told, np.nan), own).clip(0.0, 1.0)
-    return after, np.where(doubtful, lower, told), doubtful
+    return after, believed, doubtful
 
 
 def _counted(
-    state: SocState, fleet: FleetSample, power_kw: Floats, table: EvseTable, dt_s: float, settings: SocSettings
+    state: SocState,
+    fleet: FleetSample,
+    power_kw: Floats,
+    possible: Bools,
+    table: EvseTable,
+    dt_s: float,
+    settings: SocSettings,
 ) -> tuple[Floats, Floats]:
-    """Change of charge by the metered energy, and the share of it by which the told charge moved along, (n,)."""
+    """The charge by the metered energy, and the energy by which it may still follow what is told, (n,)."""
+    own, budget = state.own.clip(0.0, 1.0), state.budget
     flowing = (np.abs(power_kw) > settings.idle_kw) & (fleet.capacity_kwh > 0.0) & np.isfinite(fleet.capacity_kwh)
-    into_kw = losses.battery_kw(np.where(flowing, power_kw, 0.0), table.efficiency)
-    moved = into_kw * (dt_s / 3600.0) / np.where(flowing, fleet.capacity_kwh, 1.0)
-    moved = np.where(np.isfinite(moved), moved, 0.0)
-    budget = np.minimum(state.budget + np.abs(moved), BUDGET_SOC)
+    if np.count_nonzero(flowing):
+        into_kw = losses.battery_kw(np.where(flowing, power_kw, 0.0), table.efficiency)
+        moved = into_kw * (dt_s / 3600.0) / np.where(flowing, fleet.capacity_kwh, 1.0)
+        moved = np.where(np.isfinite(moved), moved, 0.0)
+        own, budget = (state.own + moved).clip(0.0, 1.0), np.minimum(budget + np.abs(moved), BUDGET_SOC)
     went = np.abs(fleet.soc - state.told)
-    return moved, np.where(went > 0.0, np.minimum(went, budget), 0.0)
+    if np.count_nonzero(went > 0.0):
+        share = np.fmax(np.minimum(went, budget), 0.0)
+        pull = settings.drift * share
+        own = own + np.where(possible, (fleet.soc - own).clip(-pull, pull), 0.0)
+        budget = budget - share
+    return own, budget
 
 
 def _departs_s(fleet: FleetSample, now_s: float) -> Floats:
-    return np.where(np.isnan(fleet.left_s), np.inf, now_s + fleet.left_s)
+    return np.fmin(now_s + fleet.left_s, np.inf)
 
 
 def others(state: SocState, fleet: FleetSample, now_s: float) -> Bools:
     """Rows where one vehicle seems to have followed another without a gap, or the first word of its battery came: counts
     begin anew there, but what was latched stays."""
     departs_s = _departs_s(fleet, now_s)
-    size_changed = (fleet.capacity_kwh != state.capacity_kwh) & ~(
-        np.isnan(fleet.capacity_kwh) & np.isnan(state.capacity_kwh)
-    )
-    leaves_other = ~(np.abs(departs_s - state.departs_s) <= OTHER_DEPARTURE_S) & (departs_s != state.departs_s)
-    found: Bools = size_changed | (leaves_other & (np.abs(fleet.soc - state.told) > OTHER_SOC))
+    found: Bools = fleet.connected & (fleet.capacity_kwh != state.capacity_kwh)
+    if np.count_nonzero(found):
+        found &= ~(np.isnan(fleet.capacity_kwh) & np.isnan(state.capacity_kwh))
+    leaves_other = fleet.connected & ~(np.abs(departs_s - state.departs_s) <= OTHER_DEPARTURE_S)
+    if np.count_nonzero(leaves_other):
+        leaves_other &= departs_s != state.departs_s
+        found |= leaves_other & (np.abs(fleet.soc - state.told) > OTHER_SOC)
     return found

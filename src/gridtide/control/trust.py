@@ -126,6 +126,17 @@ def step(
     power_kw = np.where(fleet.age_s <= settings.fresh_s, known, np.nan)
     opened, flows = _contactors(state.open, fleet, now_s, settings)
     out = flows | opened.welded
+    charge = _slow(state.charge, fleet.charge_limit_kw, came, now_s, settings.derate_hold_s)
+    discharge = _slow(state.discharge, fleet.discharge_limit_kw, came, now_s, settings.derate_hold_s)
+    of_any_bay = {
+        "left_s": np.where(fleet.left_s > LONGEST_STAY_S, np.inf, fleet.left_s),
+        "charge_limit_kw": _held(charge, fleet.charge_limit_kw),
+        "discharge_limit_kw": _held(discharge, fleet.discharge_limit_kw),
+    }
+    if not np.count_nonzero(fleet.connected | state.connected | out):
+        after = _nobody(state, power_kw, asked_kw, now_s, dt_s, settings)
+        after = structs.replace(after, open=opened, charge=charge, discharge=discharge)
+        return after, structs.replace(fleet, **of_any_bay), _notes(state, after, fleet)
     inside_kw = np.where(fleet.connected & ~out, power_kw, np.nan)
     other = soc_check.others(state.soc, fleet, now_s)
     counted, soc, doubtful = soc_check.step(state.soc, fleet, inside_kw, came, other, table, now_s, dt_s, settings.soc)
@@ -134,30 +145,49 @@ def step(
     )
     used, worn = wear.step(state.wear, power_kw, dt_s, settings.wear)
     tried, resting = follow.step(state.follow, asked_kw, inside_kw, came, dt_s, settings.follow)
-    charge = _slow(state.charge, fleet.charge_limit_kw, came, now_s, settings.derate_hold_s)
-    discharge = _slow(state.discharge, fleet.discharge_limit_kw, came, now_s, settings.derate_hold_s)
     cold = _slow(state.cold, -fleet.temperature_c, came, now_s, settings.derate_hold_s)
     after = TrustState(now_s, fleet.connected, counted, energy, charge, discharge, cold, opened, used, tried)
+    may_discharge = fleet.may_discharge
+    # Where no charge at all is believed the guard says that it is unknown, which is the better word.
+    for against in (doubtful & ~np.isnan(soc), energy.fault, worn, resting, out):
+        if np.count_nonzero(against):
+            may_discharge = may_discharge & ~against
     adjusted = structs.replace(
         fleet,
         fault=fleet.fault | out,
-        # Where no charge at all is believed the guard says that it is unknown, which is the better word.
-        may_discharge=fleet.may_discharge & ~((doubtful & ~np.isnan(soc)) | energy.fault | worn | resting | out),
+        may_discharge=may_discharge,
         # What is not known stays so: the guard withholds for it.
-        power_kw=np.where(out & np.isfinite(known), 0.0, fleet.power_kw),
+        power_kw=np.where(out & np.isfinite(known), 0.0, fleet.power_kw) if np.count_nonzero(out) else fleet.power_kw,
         soc=soc,
-        left_s=np.where(fleet.left_s > LONGEST_STAY_S, np.inf, fleet.left_s),
-        charge_limit_kw=_held(charge, fleet.charge_limit_kw),
-        discharge_limit_kw=_held(discharge, fleet.discharge_limit_kw),
         temperature_c=np.where(np.isfinite(cold.low), -cold.low, fleet.temperature_c),
+        **of_any_bay,
     )
     return after, adjusted, _notes(state, after, fleet)
 
 
+def _nobody(
+    state: TrustState,
+    power_kw: Floats,
+    asked_kw: Floats,
+    now_s: float,
+    dt_s: float,
+    settings: TrustSettings,
+) -> TrustState:
+    """Every bay is empty as it was, and nothing flows: only time passes. What is remembered of a bay begins anew with who comes."""
+    unknown = np.full(power_kw.size, np.nan)
+    tried, _ = follow.step(state.follow, asked_kw, unknown, state.connected, dt_s, settings.follow)
+    used, _ = wear.step(state.wear, power_kw, dt_s, settings.wear)
+    soc = structs.replace(state.soc, blind_s=state.soc.blind_s + dt_s)
+    return structs.replace(state, at_s=now_s, soc=soc, wear=used, follow=tried)
+
+
 def _slow(state: Slow, told: Floats, came: Bools, now_s: float, hold_s: float) -> Slow:
     """Follow `told` (n,) down at once and up after `hold_s`; what is not a number changes nothing."""
-    take = came | (told <= state.low) | ((told > state.low) & (now_s - state.since_s >= hold_s))
-    low = np.where(take, np.where(np.isnan(told), np.inf, told), state.low)
+    falls = told <= state.low
+    if np.count_nonzero(falls) == falls.size:
+        return Slow(told, np.full(told.size, now_s))
+    take = came | falls | ((told > state.low) & (now_s - state.since_s >= hold_s))
+    low = np.where(take, np.fmin(told, np.inf), state.low)
     return Slow(low, np.where(take, now_s, state.since_s))
 
 
@@ -168,10 +198,13 @@ def _held(slow: Slow, told: Floats) -> Floats:
 
 def _contactors(state: OpenState, fleet: FleetSample, now_s: float, settings: TrustSettings) -> tuple[OpenState, Bools]:
     """Latched welds, and rows through which power flows now although they are open (FT28)."""
-    heard_s = now_s - fleet.age_s
     opened_s = np.where(fleet.connected, np.inf, np.minimum(state.opened_s, now_s))
-    flows = ~fleet.connected & (fleet.age_s >= 0.0) & (fleet.age_s <= settings.fresh_s) & (heard_s > opened_s)
-    flows &= (np.abs(fleet.power_kw) > settings.weld_kw) & np.isfinite(fleet.power_kw)
+    flows = ~fleet.connected & (np.abs(fleet.power_kw) > settings.weld_kw)
+    if not np.count_nonzero(flows):
+        return OpenState(opened_s, np.full(opened_s.size, np.inf), state.welded), flows
+    heard_s = now_s - fleet.age_s
+    flows &= (fleet.age_s >= 0.0) & (fleet.age_s <= settings.fresh_s) & (heard_s > opened_s)
+    flows &= np.isfinite(fleet.power_kw)
     first_s = np.where(flows, np.minimum(state.first_s, heard_s), np.inf)
     # Right after opening one sample tells it all; later, a second one has to confirm the first.
     since_s = np.where(first_s - opened_s <= settings.fresh_s, opened_s, first_s)
@@ -182,21 +215,26 @@ def _contactors(state: OpenState, fleet: FleetSample, now_s: float, settings: Tr
 def _notes(before: TrustState, after: TrustState, fleet: FleetSample) -> tuple[Note, ...]:
     """What is new in this cycle."""
     found: list[Note] = []
-    for row in (after.open.welded & ~before.open.welded).nonzero()[0]:
+    for row in _new(after.open.welded, before.open.welded):
         text = f"{fleet.power_kw[row]:.1f} kW flow although it is open."
-        found.append(Note("contactor_welded", int(row), text))
-    for row in (after.soc.fault & ~before.soc.fault).nonzero()[0]:
+        found.append(Note("contactor_welded", row, text))
+    for row in _new(after.soc.fault, before.soc.fault):
         text = f"It tells {fleet.soc[row]:.0%}; by its energy it has {after.soc.own[row]:.0%}."
-        found.append(Note("soc_implausible", int(row), text))
-    for row in (after.energy.fault & ~before.energy.fault).nonzero()[0]:
-        found.append(Note("energy_mismatch", int(row), f"{after.energy.own_kwh[row]:+.2f} kWh by its power."))
-    for row in (after.wear.used_up & ~before.wear.used_up).nonzero()[0]:
+        found.append(Note("soc_implausible", row, text))
+    for row in _new(after.energy.fault, before.energy.fault):
+        found.append(Note("energy_mismatch", row, f"{after.energy.own_kwh[row]:+.2f} kWh by its power."))
+    for row in _new(after.wear.used_up, before.wear.used_up):
         text = f"{after.wear.operations[row]} closings and {after.wear.turns[row]} turns today."
-        found.append(Note("contactor_limit", int(row), text))
-    for row in np.flatnonzero(after.follow.rest_s > before.follow.rest_s):
+        found.append(Note("contactor_limit", row, text))
+    for row in (after.follow.rest_s > before.follow.rest_s).nonzero()[0].tolist():
         text = "It was asked to give for a minute and gave nothing. Others give instead; it is tried again in half an hour."
-        found.append(Note("vehicle_not_following", int(row), text))
+        found.append(Note("vehicle_not_following", row, text))
     return tuple(found)
+
+
+def _new(after: Bools, before: Bools) -> list[int]:
+    """Rows that are marked (n,) and were not."""
+    return (after & ~before).nonzero()[0].tolist() if np.count_nonzero(after) else []
 
 
 # --- what people are told and do ------------------------------------------------------------------------------------

@@ -45,15 +45,20 @@ def fresh(size: int) -> WearState:
 def step(state: WearState, power_kw: Floats, dt_s: float, settings: WearSettings) -> tuple[WearState, Bools]:
     """State after this cycle and the rows that may not begin to give; `power_kw` (n,) is nan where unknown."""
     size_kw = np.abs(power_kw)
-    # Between the two thresholds, and where nothing is known, it is as it was.
-    flowing = np.where(state.flowing, ~(size_kw < settings.off_kw), size_kw > settings.on_kw)
-    began = flowing & ~state.flowing
-    direction = np.where(size_kw > settings.on_kw, np.sign(power_kw), state.direction)
-    turned = (direction != state.direction) & (state.direction != 0.0)
+    is_on = size_kw > settings.on_kw
     left_s = state.day_left_s - dt_s
     new_day = not left_s > 0.0
-    operations = state.operations * (not new_day) + began
-    turns = state.turns * (not new_day) + turned
+    operations, turns = (0 * state.operations, 0 * state.turns) if new_day else (state.operations, state.turns)
+    flowing, direction = state.flowing, state.direction
+    if np.count_nonzero(is_on) or np.count_nonzero(flowing):
+        # Between the two thresholds, and where nothing is known, it is as it was.
+        flowing = np.where(state.flowing, ~(size_kw < settings.off_kw), is_on)
+        direction = np.where(is_on, np.sign(power_kw), state.direction)
+        began, turned = flowing & ~state.flowing, direction != state.direction
+        if np.count_nonzero(began):
+            operations = operations + began
+        if np.count_nonzero(turned):
+            turns = turns + (turned & (state.direction != 0.0))
     used_up = (operations >= settings.operations_per_day) | (turns >= settings.turns_per_day)
     gives = flowing & (direction < 0.0)
     after = WearState(flowing, direction, operations, turns, used_up, DAY_S if new_day else left_s)

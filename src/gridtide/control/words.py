@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from gridtide.control import demand_clock
-from gridtide.control.site import Settings, State
+from gridtide.control import demand_clock, peak
+from gridtide.control.site import Settings, State, rule_of
 from gridtide.model.decision import Decision, Reason, Snapshot
 from gridtide.model.view import VehicleState
 
@@ -66,7 +66,7 @@ def _numbers(
     hours = missing / max(float(table.charge_kw[row]), 1e-6)
     left = float(fleet.left_s[row])
     demand = state.demand
-    limit_kw = max(settings.peak.limit_kw, demand_clock.floor_kw(demand, settings.peak.ratchet))
+    limit_kw = peak.held_kw(rule_of(settings, snapshot.mono_s, demand), demand)
     used_kws = demand_clock.window_energy_kws(demand, settings.interval)
     budget = (limit_kw * settings.interval.length_s - used_kws) / 3600.0
     return _Row(

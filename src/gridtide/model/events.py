@@ -414,5 +414,26 @@ CATALOGUE: tuple[EventKind, ...] = (
         "The operator was silent for the failsafe limit's whole time, and the site file says to lift it then.",
         "Check the operator's gateway: the site has no limit of the operator now.",
     ),
+    EventKind(
+        "plan_failed",
+        "warning",
+        "No new plan",
+        "The planner could not make a plan; the last one ends with its hour, then the site's own limit holds.",
+        "The log has the details. It is tried again each minute; please report it with the log.",
+    ),
+    EventKind(
+        "plan_short",
+        "warning",
+        "Plan falls short",
+        "The hours ahead cannot give everything that is asked: the plan does the best there is.",
+        "Ask the driver to stay longer or take less, or give the site more room.",
+    ),
+    EventKind(
+        "forecast_drift",
+        "warning",
+        "Load forecast given up",
+        "For days the forecast was worse than the load of last week, which takes its place until it is better again.",
+        "Nothing to do when the building's use has changed; else check the meter and what is behind it.",
+    ),
 )
 BY_CODE: dict[str, EventKind] = {kind.code: kind for kind in CATALOGUE}

@@ -47,6 +47,15 @@ class Departure(Struct, frozen=True):
     soc: float
 
 
+class CycleBin(Struct, frozen=True):
+    """Cycles of a depth from `low` up to `high` (0..1) in the vehicles' batteries, as equivalent full cycles of all together."""
+
+    low: float
+    high: float
+    without: float
+    with_: float
+
+
 class StudyResult(Struct, frozen=True):
     """Figures of one study over a billing period, and the series behind its plots. Powers kW, energies kWh."""
 
@@ -94,3 +103,7 @@ class StudyResult(Struct, frozen=True):
     assumptions: list[str]
     """Sentences for "how this was reckoned"."""
     elapsed_s: float = 0.0
+    wear_range: list[tuple[str, float]] = []
+    """What the discharged energy costs by each cell model, cheapest first: (name, cost)."""
+    cycles: list[CycleBin] = []
+    """By rainflow counting, shallow ones first."""

@@ -167,6 +167,17 @@ class EventView(Struct, frozen=True):
     """What to do, of the catalogue; the text has it too where something is to be done."""
 
 
+class PlanGlance(Struct, frozen=True):
+    """What the page and its readers need to know of the plan at a glance; the whole of it is a `PlanView`."""
+
+    made_s: float | None
+    """When the plan in force was made; None before the first."""
+    missed: int
+    """How many things it does not hold."""
+    own_limit_kw: float
+    """The limit that people set: it holds where there is no plan."""
+
+
 class SiteView(Struct, frozen=True):
     """All of the page but the chart history."""
 
@@ -181,6 +192,7 @@ class SiteView(Struct, frozen=True):
     sentence: str
     subline: str
     limit_kw: float
+    """The plan's target while there is one, else the limit that people set."""
     buffer_kw: float
     estop: bool
     links: tuple[LinkView, ...]
@@ -192,3 +204,5 @@ class SiteView(Struct, frozen=True):
     vehicles: tuple[VehicleView, ...]
     price: PriceView | None
     events: tuple[EventView, ...]
+    plan: PlanGlance | None = None
+    """None where the site does not plan ahead."""

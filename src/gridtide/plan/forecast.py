@@ -126,7 +126,12 @@ class Forecast(Struct, frozen=True, eq=False):
 
     def at_level(self, level: float) -> Floats:
         """(n,) any quantile, joined linearly between the levels; the outermost level beyond."""
-        return np.array([np.interp(level, self.levels, row) for row in self.quantiles_kw])
+        above = int(np.clip(np.searchsorted(self.levels, level), 1, max(len(self.levels) - 1, 1)))
+        if len(self.levels) == 1:
+            return self.quantiles_kw[:, 0].copy()
+        low, high = self.levels[above - 1], self.levels[above]
+        share = min(max((level - low) / (high - low), 0.0), 1.0)
+        return np.asarray((1.0 - share) * self.quantiles_kw[:, above - 1] + share * self.quantiles_kw[:, above])
 
 
 def new_model(settings: LoadSettings | None = None) -> LoadModel:

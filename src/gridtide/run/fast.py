@@ -6,16 +6,18 @@ Both the controlled run and the reference ("the same vehicles charged at once at
 from collections.abc import Callable
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from gridtide.control import site
 from gridtide.model.decision import Decision, MeterSample, Snapshot
 from gridtide.model.fleet import Floats
+from gridtide.run.planning import Planning
 from gridtide.twin import plant as twin
 from gridtide.twin.plant import Left, Plant, StationaryBattery, World
 
 Progress = Callable[[float], None]
+_PERIOD_LOOK_S = 900.0
 
 
 class Run(Struct, frozen=True, eq=False, kw_only=True):
@@ -67,26 +69,33 @@ def controlled(
     plant: Plant | None = None,
     decide_after_s: float = 0.0,
     progress: Progress | None = None,
+    planning: Planning | None = None,
 ) -> Run:
     """Run plant and controller from `start_s` to `end_s` (UTC epoch s) in steps of `step_s`.
 
     The controller looks `decide_after_s` after each step's end, as the site's loop does after the plant's beat in the wire tier.
+    With `planning` it follows a plan that is made anew as somebody comes or leaves, and at least hourly.
     """
     plant = plant or twin.start(here, start_s, storage)
     state = state or site.fresh(settings)
     steps = round((end_s - start_s) / step_s)
     log = _Log(steps, here.table.size, step_s)
     period_s = period_start(start_s)
+    look = max(1, round(_PERIOD_LOOK_S / step_s))
     for k in range(steps):
         now_s = start_s + (k + 1) * step_s
         plant, sample = twin.advance(here, plant, now_s)
-        if k % 900 == 0:
+        if k % look == 0:
             period_s = period_start(now_s)
-            if progress is not None:
-                progress(k / steps)
+        if progress is not None and k % 900 == 0:
+            progress(k / steps)
         seen_s = now_s + decide_after_s
         snapshot = observe(here, plant, sample, seen_s, seen_s, period_s)
+        if planning is not None:
+            settings = structs.replace(settings, guidance=planning.advise(snapshot, state))
         state, decision = site.step(state, snapshot, settings)
+        if planning is not None:
+            planning.note(snapshot, decision)
         plant = twin.command(here, plant, decision.setpoint_kw)
         log.add(k, sample, plant, decision.events)
         if on_step is not None:

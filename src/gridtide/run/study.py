@@ -10,12 +10,15 @@ from msgspec import Struct
 from gridtide.control.site import Settings
 from gridtide.market.bill import Bill, bill
 from gridtide.market.tariff import Tariff, billing_period, demand_price_per_kw, prices, utc_offsets_s
-from gridtide.market.wear import PACK_PRICE_PER_KWH, throughput_range
+from gridtide.market.wear import throughput_range
 from gridtide.model.fleet import Floats
 from gridtide.model.study import BillLine, Departure, IntervalSeries, SocFan, StudyResult
 from gridtide.plan.clairvoyant import Stay, lowest_peak_kw
+from gridtide.plan.foresight import ForesightSettings
 from gridtide.run import fast
 from gridtide.run.fast import Run
+from gridtide.run.planning import NOTHING, Past, Planning, make_ready
+from gridtide.run.study_wear import cycle_bins
 from gridtide.twin.arrivals import Arrival
 from gridtide.twin.plant import Left, StationaryBattery, World
 
@@ -43,6 +46,11 @@ class StudyInputs(Struct, frozen=True, eq=False, kw_only=True):
     wear_per_kwh: float
     storage: tuple[StationaryBattery, ...] = ()
     assumptions: tuple[str, ...] = ()
+    past: Past = NOTHING
+    """What was recorded before the study, for who plans ahead."""
+    look: ForesightSettings = ForesightSettings()
+    planned: bool = False
+    """Whether the controlled run plans ahead."""
 
 
 class Means(NamedTuple):
@@ -56,11 +64,11 @@ def study(inputs: StudyInputs, progress: Callable[[float], None] | None = None) 
     """Run a study. `progress` is told the share done, 0..1. Raises `ValueError` where step, start and interval do not fit."""
     began_s = time.perf_counter()
     tell = progress or (lambda _: None)
-    _check(inputs)
+    check(inputs)
     with_run = fast.controlled(
         inputs.world, inputs.settings, inputs.start_s, inputs.end_s, inputs.step_s, storage=inputs.storage,
         period_start=lambda at_s: billing_period(inputs.tariff, at_s)[0],
-        progress=lambda share: tell(_CONTROLLED_SHARE * share),
+        progress=lambda share: tell(_CONTROLLED_SHARE * share), planning=planning_of(inputs) if inputs.planned else None,
     )  # fmt: skip
     without_run = fast.charge_at_once(
         inputs.world, inputs.start_s, inputs.end_s, inputs.step_s, storage=inputs.storage,
@@ -71,7 +79,14 @@ def study(inputs: StudyInputs, progress: Callable[[float], None] | None = None) 
     return result
 
 
-def _check(inputs: StudyInputs) -> None:
+def planning_of(inputs: StudyInputs) -> Planning:
+    """Foresight that knows what was recorded before the study, and nothing of the study itself."""
+    make_ready(inputs.world.table.size)
+    return Planning(inputs.tariff, inputs.settings, inputs.past, inputs.look)
+
+
+def check(inputs: StudyInputs) -> None:
+    """Raises `ValueError` where step, start and interval do not fit."""
     interval = inputs.settings.interval
     per_sub = interval.sub_s / inputs.step_s
     if abs(per_sub - round(per_sub)) > 1e-9 or per_sub < 1.0:
@@ -85,7 +100,8 @@ def _check(inputs: StudyInputs) -> None:
         raise ValueError(f"end_s = {inputs.end_s:g}: a study lasts at least one demand interval")
 
 
-def _means(inputs: StudyInputs, power_kw: Floats) -> Means:
+def means(inputs: StudyInputs, power_kw: Floats) -> Means:
+    """Billed means of a run's series (m,), kW per step."""
     interval = inputs.settings.interval
     sub_kw = power_kw.reshape(-1, round(interval.sub_s / inputs.step_s)).mean(axis=1)
     window = np.ones(interval.sub_intervals) / interval.sub_intervals
@@ -95,7 +111,7 @@ def _means(inputs: StudyInputs, power_kw: Floats) -> Means:
 def _result(inputs: StudyInputs, with_run: Run, without_run: Run, elapsed_s: float) -> StudyResult:
     settings = inputs.settings
     building, without, with_ = (
-        _means(inputs, kw) for kw in (with_run.building_kw, without_run.grid_kw, with_run.grid_kw)
+        means(inputs, kw) for kw in (with_run.building_kw, without_run.grid_kw, with_run.grid_kw)
     )
     clairvoyant_kw = lowest_peak_kw(
         stays(inputs), inputs.start_s, settings.interval.sub_s, building.sub_kw, with_.sub_kw,
@@ -134,7 +150,8 @@ def _result(inputs: StudyInputs, with_run: Run, without_run: Run, elapsed_s: flo
         soc_fan=_soc_fan(inputs, with_run),
         departures=[_departure(inputs, arrival, item) for arrival, item in left],
         window_soc=(settings.need.window_low_soc, settings.need.window_high_soc), floor_soc=settings.need.floor_soc,
-        assumptions=[*inputs.assumptions, _wear_range(ledger.ac_out_kwh), *_troubles(with_run)], elapsed_s=elapsed_s,
+        assumptions=[*inputs.assumptions, *_troubles(with_run)], elapsed_s=elapsed_s,
+        wear_range=list(throughput_range(ledger.ac_out_kwh)), cycles=cycle_bins(inputs.world, without_run, with_run),
     )  # fmt: skip
 
 
@@ -199,15 +216,6 @@ def _bill_lines(inputs: StudyInputs, building: Floats, without: Floats, with_: F
         BillLine("taxes", "", before.taxes, after.taxes),
         BillLine("wear", "", 0.0, wear),
     ]
-
-
-def _wear_range(discharged_kwh: float) -> str:
-    """Wear is no certain number: the same energy by the cheapest and the dearest cell model."""
-    low, *_, high = throughput_range(discharged_kwh)
-    return (
-        f"Wear by cell model, for packs at {PACK_PRICE_PER_KWH:g} per kWh: {low[1]:.2f} ({low[0]}) to {high[1]:.2f} ({high[0]}) "
-        "from discharging alone"
-    )
 
 
 def _demand(item: Bill) -> float:

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, structs
 
 from gridtide.control import demand_clock, trust, words
+from gridtide.control.peak import PeakSettings, held_kw
+from gridtide.control.site import rule_of
 from gridtide.market import tariff as money
 from gridtide.market.tariff import Tariff
 from gridtide.model.decision import Reason
@@ -22,6 +24,7 @@ from gridtide.model.view import (
     LinkView,
     MoneyLine,
     MoneyView,
+    PlanGlance,
     PowerPoint,
     PowerView,
     PriceView,
@@ -33,6 +36,9 @@ from gridtide.model.view import (
 )
 from gridtide.run.clock import ScaledClock
 from gridtide.run.health import Health, Heartbeat
+from gridtide.run.planner_desk import PlannerDesk
+from gridtide.run.planning import Answer
+from gridtide.run.running_money import RunningMoney
 from gridtide.run.sentences import NBSP, WORDS, sentence, subline
 from gridtide.run.site import SiteService
 from gridtide.run.store import AuditEntry, StoredEvent, StoreError
@@ -68,6 +74,11 @@ class Viewer:
         self._zone = ZoneInfo(site.timezone)
         self._last_events: tuple[EventView, ...] = ()
         self._heart = Heartbeat(service)
+        self._bills = RunningMoney(site.tariff, service)
+        service.watchers.append(self._bills.watch)
+        self.plan: PlannerDesk | None = None
+        """The site's foresight, where it has one."""
+        self._glanced: tuple[Answer | None, int] = (None, 0)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -107,10 +118,11 @@ class Viewer:
             sentence=sentence(
                 state, demand.limit_kw, demand.projected_kw, vehicles, meter_age, trouble=self._trouble()
             ),
-            subline=subline(vehicles, self._time, now_s=now_s, day=self._weekday), limit_kw=peak.limit_kw, buffer_kw=peak.buffer_kw,
-            estop=service.state.guard.estop, links=self._links(meter_age), demand=demand, power=self._point(),
+            subline=subline(vehicles, self._time, now_s=now_s, day=self._weekday),
+            limit_kw=self._rule().limit_kw, buffer_kw=peak.buffer_kw, estop=service.state.guard.estop,
+            links=self._links(meter_age), demand=demand, power=self._point(),
             intervals=(*list(service.history.intervals)[-5:], self._running(demand)), money=self._money(now_s),
-            vehicles=vehicles, price=self._price(now_s), events=self._events(),
+            vehicles=vehicles, price=self._price(now_s), events=self._events(), plan=self._glance(),
         )  # fmt: skip
 
     def power(self, window: str) -> PowerView:
@@ -180,6 +192,21 @@ class Viewer:
             raise KeyError(evse_id)
         return self._service.settings.table.ids.index(evse_id)
 
+    def _rule(self) -> PeakSettings:
+        """The peak rule that the controller follows now: with a plan's target while there is one."""
+        service = self._service
+        return rule_of(service.settings, service.clock.monotonic(), service.state.demand)
+
+    def _glance(self) -> PlanGlance | None:
+        """Reckoned anew for each plan only: the page asks for it several times a second."""
+        if self.plan is None:
+            return None
+        held, own_kw = self.plan.planning.in_force, self._service.settings.peak.limit_kw
+        if held is not self._glanced[0]:
+            found = self.plan.view()
+            self._glanced = held, 0 if found is None else len(found.missed)
+        return PlanGlance(None if held is None else held.asked.horizon.start_s, self._glanced[1], own_kw)
+
     def _demand(self, now_s: float) -> DemandView:
         service, interval = self._service, self._service.settings.interval
         clock, decision = service.state.demand, service.decision
@@ -189,7 +216,7 @@ class Viewer:
         building = decision.uncontrolled_kw if decision is not None and math.isfinite(decision.uncontrolled_kw) else 0.0
         fleet_kw = clock.power_kw - building
         outlook = mean_kw if math.isfinite(mean_kw) else building
-        limit_kw = max(service.settings.peak.limit_kw, demand_clock.floor_kw(clock, service.settings.peak.ratchet))
+        limit_kw = held_kw(self._rule(), clock)
         alone = service.carried.building
         allow = demand_clock.allow_kw(clock, interval, limit_kw, service.settings.cycle_s) if began else limit_kw
         return DemandView(
@@ -345,22 +372,21 @@ class Viewer:
     def _money(self, now_s: float) -> MoneyView:
         """Saved so far this billing period: the lower peak, less the wear of what was given."""
         service, tariff = self._service, self._site.tariff
-        price = money.demand_price_per_kw(tariff, now_s)
         carried = service.carried
-        with_kw = max(service.state.demand.peak_kw, 0.0)
-        without_kw = max(carried.at_once.peak_kw, 0.0)
-        avoided = (without_kw - with_kw) * price
-        over = max(0.0, with_kw - service.settings.peak.limit_kw)
+        fewer_kw = max(carried.at_once.peak_kw, 0.0) - max(service.state.demand.peak_kw, 0.0)
+        avoided = self._bills.avoided(now_s)
+        over = max(0.0, service.state.demand.peak_kw - self._rule().limit_kw)
         wear = carried.discharged_kwh * self._site.wear_per_kwh
         label = "Demand avoided" if avoided >= 0.0 else "Demand added"
-        lines = [MoneyLine(label, f"{abs(without_kw - with_kw):.0f}{NBSP}kW at {price:.2f}", avoided)]
+        at = f" at {avoided / fewer_kw:.2f}" if avoided * fewer_kw > 0.0 and abs(fewer_kw) >= 0.5 else ""
+        lines = [MoneyLine(label, f"{abs(fewer_kw):.0f}{NBSP}kW{at}", avoided)]
         if over > 0.5:
             lines.append(MoneyLine("Missed", f"{over:.0f}{NBSP}kW above the limit, already counted", 0.0))
         lines.append(MoneyLine("Battery wear", f"{carried.discharged_kwh:.0f}{NBSP}kWh given", -wear))
-        above = demand_clock.floor_kw(service.state.demand, service.settings.peak.ratchet)
+        following = self._bills.next_kw(now_s)
         return MoneyView(
             period=f"{self._local(now_s):%B}", currency=tariff.currency, saved=avoided - wear, lines=tuple(lines),
-            next_kw_above_kw=above, next_kw_price=price,
+            next_kw_above_kw=following.above_kw, next_kw_price=following.price,
         )  # fmt: skip
 
     def _price(self, now_s: float) -> PriceView:

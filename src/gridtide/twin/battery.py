@@ -26,6 +26,8 @@ class Batteries(Struct, frozen=True, eq=False):
     def soc(self) -> Floats:
         """Charge 0..1; nan where nothing is plugged in."""
         plugged = self.capacity_kwh > 0.0
+        if not np.count_nonzero(plugged):
+            return np.full(plugged.size, np.nan)
         return np.where(plugged, self.energy_kwh / np.where(plugged, self.capacity_kwh, 1.0), np.nan)
 
 
@@ -45,13 +47,16 @@ def flow(batteries: Batteries, energy_kwh: Floats, ac_kw: Floats, hours: Floats,
     capacity = np.where(plugged, batteries.capacity_kwh, 1.0)
     soc = energy_kwh / capacity
     wish = losses.battery_kw(ac_kw, efficiency)
-    charging = wish > 0.0
-    room = np.where(charging, 1.0 - soc, soc - batteries.empty_soc)
-    width = np.where(charging, 1.0 - batteries.knee_soc, batteries.knee_low)
-    full = np.where(charging, batteries.charge_kw, batteries.discharge_kw)
+    gives = wish < 0.0
+    room, width, full = 1.0 - soc, 1.0 - batteries.knee_soc, batteries.charge_kw
+    any_gives = np.count_nonzero(gives) > 0
+    if any_gives:
+        room = np.where(gives, soc - batteries.empty_soc, room)
+        width = np.where(gives, batteries.knee_low, width)
+        full = np.where(gives, batteries.discharge_kw, full)
     moved = taper.energy_kwh(np.abs(wish), hours, np.maximum(room, 0.0), width, capacity, full)
     moved = np.where(plugged, moved, 0.0)
-    into = np.where(charging, moved, -moved)
+    into = np.where(gives, -moved, moved) if any_gives else moved
     # The conversion is linear, so that it turns energies into energies as it turns powers into powers.
     ac_kwh = losses.ac_kw(into, efficiency)
     return Flow(np.maximum(ac_kwh, 0.0), np.maximum(-ac_kwh, 0.0), losses.loss_kw(ac_kwh, efficiency), into)

@@ -46,23 +46,33 @@ class Building(Struct, frozen=True, eq=False):
 
 
 def textured(series: LoadSeries, seed: int, texture: float = 0.03, bursts_per_h: float = 2.0) -> Building:
-    """Building with noise (time constant 20 s) of `texture` times the power and bursts to 12 %, zero-mean per interval."""
-    steps = round(series.interval_s)
+    """Building with noise (time constant 20 s) of `texture` times the power and bursts to 12 %, zero-mean per interval.
+
+    A year is 31.5 million seconds: the one long array is worked on in place.
+    """
+    steps, level = round(series.interval_s), series.power_kw[:, None]
     rng = np.random.default_rng(seed)
-    level = np.repeat(series.power_kw, steps)
-    relative = _noise(rng, level.size, 20.0) * texture + _bursts(rng, level.size, bursts_per_h)
-    wave = (level * relative).reshape(-1, steps)
-    wave -= wave.mean(axis=1, keepdims=True)
-    lowest = series.power_kw + wave.min(axis=1)
-    scale = np.where(lowest < 0.0, np.abs(series.power_kw) / np.maximum(-wave.min(axis=1), 1e-9), 1.0)
-    power = level + (wave * np.minimum(scale, 1.0)[:, None]).ravel()
-    return Building(series.start_s, np.concatenate([[0.0], np.cumsum(power)]))
+    wave = _noise(rng, level.size * steps, 20.0)
+    wave *= texture
+    wave += _bursts(rng, wave.size, bursts_per_h)
+    power = wave.reshape(-1, steps)
+    power *= level
+    power -= power.mean(axis=1, keepdims=True)
+    depth = -power.min(axis=1, keepdims=True)
+    scale = np.where(level < depth, np.abs(level) / np.maximum(depth, 1e-9), 1.0)
+    power *= np.minimum(scale, 1.0)
+    power += level
+    cumulated = np.zeros(wave.size + 1)
+    np.cumsum(wave, out=cumulated[1:])
+    return Building(series.start_s, cumulated)
 
 
 def _noise(rng: np.random.Generator, size: int, tau_s: float) -> NDArray[np.float64]:
     """Unit noise smoothed over about `tau_s`: white noise on a coarse grid, linearly joined."""
     knots = rng.normal(0.0, 1.0, int(size / tau_s) + 2)
-    return np.interp(np.arange(size) / tau_s, np.arange(knots.size), knots)
+    at = np.arange(size, dtype=np.float64)
+    at /= tau_s
+    return np.interp(at, np.arange(knots.size), knots)
 
 
 def _bursts(rng: np.random.Generator, size: int, per_h: float) -> NDArray[np.float64]:

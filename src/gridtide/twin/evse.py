@@ -83,9 +83,10 @@ def fresh(size: int, ambient_c: float) -> EvseState:
 
 def command(state: EvseState, setpoint_kw: Floats, models: Columns) -> EvseState:
     """A setpoint arrives: it takes effect after the dead time; a newer one replaces it without starting the wait anew."""
-    setpoint_kw = np.where(state.welded, state.pending_kw, setpoint_kw)
+    if np.count_nonzero(state.welded):
+        setpoint_kw = np.where(state.welded, state.pending_kw, setpoint_kw)
     new = setpoint_kw != state.pending_kw
-    if not new.any():
+    if not np.count_nonzero(new):
         return state
     waiting = state.wait_s > 0.0
     wait = np.where(new & ~waiting, models.dead_s, state.wait_s)
@@ -120,41 +121,46 @@ def step(state: EvseState, batteries: Batteries, models: Columns, ambient_c: flo
     """Advance all rows by `dt_s`."""
     plugged = batteries.capacity_kwh > 0.0
     pieces, power, target, wait = _pieces(state, models, plugged, dt_s)
-    factor = _derated(state) if state.cooling.any() else 1.0
+    is_derated = bool(np.count_nonzero(state.cooling))
     energy = batteries.energy_kwh
     ac_in = ac_out = loss = np.zeros(energy.size)
     for mean_kw, hours in pieces:
-        moved = flow(batteries, energy, mean_kw * factor, hours, models.efficiency)
+        ac_kw = mean_kw * _derated(state) if is_derated else mean_kw
+        moved = flow(batteries, energy, ac_kw, hours, models.efficiency)
         energy = energy + moved.into_kwh
         ac_in, ac_out, loss = ac_in + moved.ac_in_kwh, ac_out + moved.ac_out_kwh, loss + moved.loss_kwh
     standby = np.where(plugged, models.standby_kw * (dt_s / 3600.0), 0.0)
     heat, cooling = _heat(state, loss / (dt_s / 3600.0), models, ambient_c, dt_s)
-    flowing, was = power != 0.0, state.power_kw != 0.0
-    after = EvseState(
-        power, target, state.pending_kw, wait, heat, cooling,
-        state.closings + (flowing & ~was), state.starts + ((power < 0.0) & ~(state.power_kw < 0.0)), state.welded,
-    )  # fmt: skip
+    closings, starts = state.closings, state.starts
+    if np.count_nonzero(power):
+        closings = closings + ((power != 0.0) & (state.power_kw == 0.0))
+        starts = starts + ((power < 0.0) & ~(state.power_kw < 0.0))
+    after = EvseState(power, target, state.pending_kw, wait, heat, cooling, closings, starts, state.welded)
     return StepResult(after, energy, ac_in + standby, ac_out, loss, standby)
 
 
 def _pieces(
     state: EvseState, models: Columns, plugged: Bools, dt_s: float
 ) -> tuple[list[tuple[Floats, Floats]], Floats, Floats, Floats]:
-    """Cut the step into (mean power, hours) pieces: before and after the pending setpoint, each a ramp split at zero and a flat."""
+    """Cut the step into (mean power, hours) pieces: before and after the pending setpoint, each a ramp split at zero and a flat.
+
+    Where nothing flows and nothing is asked there are none.
+    """
+    if not any(np.count_nonzero(kw) for kw in (state.power_kw, state.target_kw, state.pending_kw)):
+        return [], state.power_kw, state.target_kw, np.zeros(state.wait_s.size)
     target = np.where(plugged, state.target_kw, 0.0)
     power = np.where(plugged, state.power_kw, 0.0)
     pending = np.where(plugged, state.pending_kw, 0.0)
-    moving = (power != target) | (pending != target)
-    if not moving.any():
+    waiting = pending != target
+    if not np.count_nonzero(waiting | (power != target)):
         return [(power, np.full(power.size, dt_s / 3600.0))], power, target, np.zeros(power.size)
-    first_s = np.where(pending != target, np.minimum(state.wait_s, dt_s), dt_s)
+    first_s = np.where(waiting, np.minimum(state.wait_s, dt_s), dt_s)
     pieces: list[tuple[Floats, Floats]] = []
     power = _ramp(pieces, power, target, models.ramp_kw_per_s, first_s)
-    wait = np.where(pending != target, state.wait_s - first_s, 0.0)
-    taken = wait <= 0.0
-    target = np.where(taken, pending, target)
+    wait = np.where(waiting, state.wait_s - first_s, 0.0)
+    target = np.where(wait <= 0.0, pending, target)
     rest_s = dt_s - first_s
-    if (rest_s > 0.0).any():
+    if np.count_nonzero(rest_s > 0.0):
         power = _ramp(pieces, power, target, models.ramp_kw_per_s, rest_s)
     return pieces, power, target, np.maximum(wait, 0.0)
 
@@ -164,17 +170,19 @@ def _ramp(
 ) -> Floats:
     """Append the pieces of a ramp from `start_kw` towards `goal_kw` within `span_s`; returns the power at its end."""
     crossing = start_kw * goal_kw < 0.0
-    goals = (np.where(crossing, 0.0, goal_kw), goal_kw) if crossing.any() else (goal_kw,)
+    goals = (np.where(crossing, 0.0, goal_kw), goal_kw) if np.count_nonzero(crossing) else (goal_kw,)
     left, power = span_s, start_kw
     for goal in goals:
+        if not np.count_nonzero(goal != power):
+            continue
         need_s = np.abs(goal - power) / ramp
         use_s = np.minimum(need_s, left)
         reached = power + np.sign(goal - power) * ramp * use_s
         reached = np.where(need_s <= left, goal, reached)
-        if (use_s > 0.0).any():
+        if np.count_nonzero(use_s > 0.0):
             pieces.append((0.5 * (power + reached), use_s / 3600.0))
         power, left = reached, left - use_s
-    if (left > 0.0).any():
+    if np.count_nonzero(left > 0.0):
         pieces.append((power, left / 3600.0))
     return power
 
@@ -190,5 +198,7 @@ def _heat(state: EvseState, loss_kw: Floats, models: Columns, ambient_c: float, 
     """First-order heat sink in closed form; derating begins at 75 degC and ends 5 K below."""
     steady = ambient_c + models.heat_c_per_kw * loss_kw
     heat = steady + (state.heat_c - steady) * np.exp(-dt_s / models.heat_tau_s)
-    cooling = (heat > DERATE_FROM_C) | (state.cooling & (heat > DERATE_FROM_C - HYSTERESIS_K))
+    cooling = heat > DERATE_FROM_C
+    if np.count_nonzero(state.cooling):
+        cooling |= state.cooling & (heat > DERATE_FROM_C - HYSTERESIS_K)
     return heat, cooling

@@ -65,6 +65,8 @@ class Grid(Struct, frozen=True, kw_only=True):
 
     def next_change_s(self, after_s: float) -> float:
         """The next instant at which an event begins; inf without one."""
+        if not self.events:
+            return math.inf
         starts = [event.at_s for event in self.events]
         place = bisect_right(starts, after_s)
         return starts[place] if place < len(starts) else math.inf

@@ -193,9 +193,9 @@ def _span(here: World, plant: Plant, until_s: float) -> tuple[Plant, Floats]:
     if here.grid.truth(plant.at_s).is_dead:
         building = 0.0  # dark: no load, and PV has nothing to follow
     building_kwh = building * dt_s / 3600.0
-    stored = float((done.energy_kwh - plant.batteries.energy_kwh).sum())
-    ac_in, ac_out = float(done.ac_in_kwh.sum()), float(done.ac_out_kwh.sum())
-    loss, standby = float(done.loss_kwh.sum()), float(done.standby_kwh.sum())
+    stored = _total(done.energy_kwh - plant.batteries.energy_kwh)
+    ac_in, ac_out = _total(done.ac_in_kwh), _total(done.ac_out_kwh)
+    loss, standby = _total(done.loss_kwh), _total(done.standby_kwh)
     old = plant.ledger
     ledger = Ledger(
         old.ac_in_kwh + ac_in, old.ac_out_kwh + ac_out, old.loss_kwh + loss, old.standby_kwh + standby,
@@ -207,6 +207,11 @@ def _span(here: World, plant: Plant, until_s: float) -> tuple[Plant, Floats]:
         plant, at_s=until_s, evse=done.state, batteries=batteries, taken_kwh=plant.taken_kwh + net_kwh, ledger=ledger
     )
     return after, net_kwh
+
+
+def _total(values: Floats) -> float:
+    """The sum; most rows rest most of the time, and to see that is quicker than to add them up."""
+    return float(values.sum()) if np.count_nonzero(values) else 0.0
 
 
 def _events(here: World, plant: Plant) -> tuple[Plant, list[Left], list[int]]:
@@ -312,7 +317,7 @@ def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
     size = here.table.size
     power_kw, soc, heat_c = told(plant, power_kw)
     plugged = plant.batteries.capacity_kwh > 0.0
-    never = np.full(size, np.nan)
+    is_used, never = np.count_nonzero(plugged) > 0, np.full(size, np.nan)
     return FleetSample(
         connected=plugged,
         fault=np.zeros(size, dtype=np.bool_),
@@ -320,7 +325,7 @@ def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
         age_s=np.zeros(size),
         power_kw=power_kw,
         soc=soc,
-        capacity_kwh=np.where(plugged, plant.batteries.capacity_kwh, np.nan),
+        capacity_kwh=np.where(plugged, plant.batteries.capacity_kwh, np.nan) if is_used else never,
         need_soc=plant.need_soc,
         need_kwh=never,
         minimum_soc=never,
@@ -328,5 +333,5 @@ def fleet_sample(here: World, plant: Plant, power_kw: Floats) -> FleetSample:
         charge_limit_kw=here.table.charge_kw,
         discharge_limit_kw=here.table.discharge_kw,
         temperature_c=heat_c,
-        register_kwh=np.where(plugged, np.round(plant.taken_kwh, 3), np.nan),
+        register_kwh=np.where(plugged, plant.taken_kwh.round(3), np.nan) if is_used else never,
     )

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from gridtide.app.config import SiteConfig
     from gridtide.app.running import Face
     from gridtide.run.live import LiveSite
+    from gridtide.run.store import Store
     from gridtide.run.study import StudyInputs
     from gridtide.run.warmup import Past
 
 START = "2019-05-29T10:26"
 """Local time at which the demo opens: a few minutes before the vehicles are needed."""
 SPEED = 15.0
+QUARTER_S = 900.0
+REMEMBERED = 21 * 96
+"""Quarter hours of load that the demo's store begins with: three weeks are learned in a second."""
 
 
 def demo(
@@ -107,6 +111,7 @@ async def _demo(config: "SiteConfig", wish: Wish, face: "Face") -> None:
     """Hold the ports, then the folder; open the site with its past, show the page. What was opened is closed."""
     from gridtide.app.commands.demo_home import fresh_store
     from gridtide.app.commands.told import told, told_running
+    from gridtide.app.observing import plan_ahead
     from gridtide.app.running import bind_page, run_with_page, viewer_of
 
     async with AsyncExitStack() as opened:
@@ -118,12 +123,28 @@ async def _demo(config: "SiteConfig", wish: Wish, face: "Face") -> None:
                 inputs, past = _past(config, wish)
             live = await _open(config, inputs, past, opened, Place(wish.speed, store, *ports))
             viewer = viewer_of(config, inputs.tariff, live)
+            if config.planner.enabled:
+                await _remember_load(live.store, inputs, past.plant.at_s)
+            viewer.plan = plan_ahead(config, live, inputs.tariff)
         typer.echo(
             f"gridtide demo: {config.site.name}, {len(config.bays())} bays, {wish.speed:g} times real time."
             " Stop with Ctrl-C."
         )
         with told_running():
             await run_with_page(live, viewer, face, listener, typer.echo)
+
+
+async def _remember_load(store: "Store", inputs: "StudyInputs", until_s: float) -> None:
+    """Into the demo's fresh store what a real site's would hold by now: the building's load, for who plans ahead."""
+    past, world = inputs.past, inputs.world
+    load = dict(zip(past.load_starts_s.tolist(), past.load_kw.tolist(), strict=True))
+    for quarter in range(int((until_s - inputs.start_s) // QUARTER_S)):
+        start_s = inputs.start_s + quarter * QUARTER_S
+        sun_kw = 0.0 if world.pv is None else world.pv.mean_kw(start_s, start_s + QUARTER_S)
+        load[start_s] = world.building.mean_kw(start_s, start_s + QUARTER_S) - sun_kw
+    for start_s, power_kw in sorted(load.items())[-REMEMBERED:]:
+        store.put_telemetry(start_s, {"building_kw": power_kw})
+    await store.flush()
 
 
 def _hold(held: ExitStack, port: int) -> int:

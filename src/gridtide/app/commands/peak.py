@@ -25,7 +25,8 @@ def set_peak(
         client = SiteClient(url, token_file)
         if limit_kw is None or buffer_kw is None:
             now = client.view()
-            limit_kw = now.limit_kw if limit_kw is None else limit_kw
+            own_kw = now.limit_kw if now.plan is None else now.plan.own_limit_kw
+            limit_kw = own_kw if limit_kw is None else limit_kw
             buffer_kw = now.buffer_kw if buffer_kw is None else buffer_kw
         client.set_peak(limit_kw, buffer_kw)
     typer.echo(f"Limit {limit_kw:g} kW, buffer {buffer_kw:g} kW: in force from the site's next cycle.")

@@ -53,7 +53,7 @@ def run(
 async def _run(config: "SiteConfig", face: "Face") -> None:
     """Bind the page, take the store, open the site, serve both; what was opened is closed whatever happens."""
     from gridtide.app.commands.told import told, told_running
-    from gridtide.app.observing import notify_settings, observe
+    from gridtide.app.observing import notify_settings, observe, plan_ahead
     from gridtide.app.running import bind_page, no_battery, run_with_page, viewer_of
     from gridtide.app.scenario import tariff_of
     from gridtide.app.web.server import tls_context
@@ -72,6 +72,7 @@ async def _run(config: "SiteConfig", face: "Face") -> None:
             opened.push_async_callback(live.close)
             viewer = viewer_of(config, tariff, live)
             metrics = observe(config, live, viewer, notify)
+            viewer.plan = plan_ahead(config, live, tariff)
         with told_running():
             await run_with_page(live, viewer, face, listener, typer.echo, metrics)
 

@@ -9,6 +9,8 @@ from gridtide.app.commands.site_options import SITE_URL, AsJson, TokenFile, Url,
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from gridtide.app.client import SiteClient
+    from gridtide.model.plan_view import PlanView
     from gridtide.model.view import SiteView, VehicleView
 
 
@@ -18,17 +20,44 @@ def status(as_json: AsJson = False, url: Url = SITE_URL, token_file: TokenFile =
     from gridtide.app.commands.told import told
 
     with told():
-        view = SiteClient(url, token_file).view()
+        client = SiteClient(url, token_file)
+        view = client.view()
+        plan = _plan_of(client, view) if not as_json else None
     if as_json:
         from msgspec import json
 
         typer.echo(json.format(json.encode(view), indent=1).decode())
     else:
-        _show(view)
+        _show(view, plan)
     raise typer.Exit(exit_code(view))
 
 
-def _show(view: "SiteView") -> None:
+def _plan_of(client: "SiteClient", view: "SiteView") -> "PlanView | None":
+    """The plan in force, where the site has one by now."""
+    from gridtide.model.plan_view import PlanView
+
+    if view.plan is None or view.plan.made_s is None:
+        return None
+    return client.ask(PlanView, "GET", "/plan")
+
+
+def plan_lines(view: "SiteView", plan: "PlanView | None") -> list[str]:
+    """The plan's target and what it misses; nothing of a site that does not plan ahead."""
+    from gridtide.app.report import words
+
+    if view.plan is None:
+        return []
+    if plan is None:
+        return [f"Plan: the first one is being made; the site holds its own {kw(view.plan.own_limit_kw)}."]
+    holds = "no peak counts now" if plan.target_kw is None else f"holds {kw(plan.target_kw)}"
+    worth = words.plain(words.money(plan.value_per_kw, plan.currency, 2))
+    saves = f"; one kW more would save {worth}" if plan.value_per_kw >= 0.005 else ""
+    misses = f"; misses {len(plan.missed)}:" if plan.missed else "; all that is asked can be met."
+    made = clock(plan.made_s, view.timezone, seconds=False)
+    return [f"Plan of {made}: {holds}{saves}{misses}", *(f"  - {item.words}." for item in plan.missed)]
+
+
+def _show(view: "SiteView", plan: "PlanView | None") -> None:
     from rich.console import Console
 
     demand, console = view.demand, Console(highlight=False, markup=False)
@@ -43,7 +72,7 @@ def _show(view: "SiteView") -> None:
         "Links: "
         + ", ".join(f"{link.name} {link.state}" + (f" ({link.note})" * bool(link.note)) for link in view.links),
     ]
-    for line in lines:
+    for line in (*lines, *plan_lines(view, plan)):
         console.print(plain(line))
     new = [event for event in view.events if not event.seen and event.severity != "info"]
     for event in new[:5]:

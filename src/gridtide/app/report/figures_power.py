@@ -170,12 +170,12 @@ def _duration_labels(curves: list[list[svg.Point]], y: svg.Scale, held_kw: float
     above = [(px + 4, py - 5) for px, py in before if px > 0.12 * _HALF and px + narrow + 8 < _HALF and py > 40]
     below = [(max(px - wide, 42.0), py + 17) for px, py in after if px >= 44 + wide and py + 20 < y.at_low]
     for said, css, spots, width in (("before", "t13", above, narrow), (held, "t13 ink b", below, wide)):
-        free = [spot for spot in spots if not _crossed(curves, spot, width)]
+        free = [spot for spot in spots if not crossed(curves, spot, width)]
         drawn += [svg.text(*spot, said, f"{css} clear") for spot in (free or spots)[:1]]
     return drawn
 
 
-def _crossed(curves: list[list[svg.Point]], spot: svg.Point, width: float) -> bool:
+def crossed(curves: list[list[svg.Point]], spot: svg.Point, width: float) -> bool:
     """Whether a curve runs through a label whose baseline starts at `spot`."""
     left, base = spot
     return any(left - 3 < px < left + width + 3 and base - 13 < py < base + 4 for curve in curves for px, py in curve)

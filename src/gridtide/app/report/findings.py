@@ -3,8 +3,13 @@
 import math
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gridtide.app.report import words
 from gridtide.app.report.facts import Facts, Part, finite, merged, short_departures
+from gridtide.market.wear import PACK_PRICE_PER_KWH
+from gridtide.model.study import CycleBin
 
 _ALL_OF_IT = 0.995
 _MOST_OF_IT = 0.5
@@ -263,3 +268,55 @@ def shares_caption(facts: Facts) -> str:
 
 def _moves(fraction: float) -> str:
     return f"{'rises' if fraction > 0 else 'falls'} by {words.percent(abs(fraction))}"
+
+
+def load_caption(facts: Facts, curves: dict[str, NDArray[np.float64]]) -> str:
+    """Figure 6: what is taken off, where it goes, and how well the connection is used. `curves`: sorted powers by name, kW."""
+    if not curves:
+        return ""
+    said = [f"Every {facts.interval} of {facts.period.name}, sorted from the highest down."]
+    before, after = curves["without"], curves["with"]
+    if (after < before - 1e-9).any() and (after > before + 1e-9).any():
+        said.append("What the fleet takes off the highest (amber) it charges in quieter ones (teal).")
+    peaks = float(before[0]), float(after[0])
+    if min(*peaks, float(before.mean()), float(after.mean())) > 0.0:
+        used = words.percent(float(before.mean()) / peaks[0]), words.percent(float(after.mean()) / peaks[1])
+        said.append(
+            f"The average is {used[0]} of the peak before and {used[1]} after: the higher, the better the connection is used."
+        )
+    return " ".join(said)
+
+
+def wear_caption(facts: Facts, costs: list[tuple[str, float]]) -> str:
+    """Figure 7: that wear is a range. `costs`: by cell model, cheapest first."""
+    if not costs or costs[-1][1] <= 0.0:
+        return ""
+    low, high = costs[0][1], costs[-1][1]
+    given = words.with_unit(facts.result.discharged_kwh, "kWh")
+    price = words.money(PACK_PRICE_PER_KWH, facts.result.currency)
+    said = [f"The {given} given, by cell model, for packs at {price} per{words.NBSP}kWh."]
+    if low > 0.0 and high / low >= 2.0:
+        said.append(f"Wear is no certain number: the cell alone changes it {words.number(high / low)}-fold.")
+    if facts.result.wear_cost > high:
+        said.append("The bill counts more than the dearest of them.")
+    elif facts.result.wear_cost < low:
+        said.append("The bill counts less than the cheapest of them.")
+    return " ".join(said)
+
+
+def cycles_caption(bins: list[CycleBin]) -> str:
+    """Figure 8: what the drivers need anyway, and what the fleet adds."""
+    before, after = math.fsum(b.without for b in bins), math.fsum(b.with_ for b in bins)
+    if before <= 0.0 and after <= 0.0:
+        return ""
+    decimals = 0 if max(before, after) >= 99.5 else 1
+    shown = [words.number(value, decimals) for value in (before, after)]
+    said = ["Left before, right after; all batteries together, counted by rainflow in every stay."]
+    if shown[0] == shown[1]:
+        said.append(f"Drivers need {shown[0]} full cycles, and it stays at that.")
+    elif before > 0.0:
+        more = words.percent(abs(after / before - 1.0))
+        said.append(
+            f"Drivers need {shown[0]} full cycles; with the fleet it is {shown[1]}, {more} {'more' if after > before else 'less'}."
+        )
+    return " ".join(said)

@@ -1,20 +1,29 @@
-"""The study as one self-contained page for two sheets of A4: no scripts, no links, every text escaped."""
+"""The study as one self-contained page for three sheets of A4: no scripts, no links, every text escaped."""
 
 from html import escape
 
-from gridtide.app.report import figures_bill, figures_power, figures_soc, findings, layout, words
+from gridtide.app.report import (
+    figures_bill,
+    figures_load,
+    figures_power,
+    figures_soc,
+    figures_wear,
+    findings,
+    layout,
+    words,
+)
 from gridtide.app.report.facts import Facts, Part, facts, merged
 from gridtide.app.report.page import document, sheet
 from gridtide.model.study import StudyResult
 
 
 def render_html(result: StudyResult) -> str:
-    """The report of a study on two sheets of A4: finding, key figures, bill, five drawings, how it was reckoned."""
+    """The report of a study on three sheets of A4: finding, key figures, bill, eight drawings, how it was reckoned."""
     known = facts(result)
     subject = f"Study, {known.period.label}, {words.count(result.vehicles, 'vehicle', 'vehicles')}"
     notes = " ".join(_sentence(s) for s in result.assumptions if s.strip()) or "No assumptions were recorded."
-    bodies = _first_sheet(known), _second_sheet(known, notes)
-    sheets = [sheet(result.site, subject, body, n, 2) for n, body in enumerate(bodies, start=1)]
+    bodies = _first_sheet(known), _second_sheet(known), _third_sheet(known, notes)
+    sheets = [sheet(result.site, subject, body, n, len(bodies)) for n, body in enumerate(bodies, start=1)]
     return document(f"{result.site}, {known.period.label} · gridtide study", sheets)
 
 
@@ -61,7 +70,7 @@ def _bill_table(known: Facts, parts: tuple[Part, ...], tight: bool) -> str:
     )
 
 
-def _second_sheet(known: Facts, notes: str) -> str:
+def _second_sheet(known: Facts) -> str:
     hours = figures_power.hours_above(known)
     captions = (
         findings.staircase_caption(known, figures_power.hidden_dots(known)),
@@ -69,7 +78,7 @@ def _second_sheet(known: Facts, notes: str) -> str:
         findings.soc_caption(known, len(figures_soc.chosen_departures(known))),
         findings.shares_caption(known),
     )
-    tall, half, style = layout.second_sheet(captions, notes)
+    tall, half = layout.second_sheet(captions)
     peak = f"The peak is made in a few {known.interval}s" if hours[0] else "The peak, day by day"
     highest, name = figures_power.duration(known, half)
     return (
@@ -78,6 +87,21 @@ def _second_sheet(known: Facts, notes: str) -> str:
         + _figure(4, "Charge through the day", figures_soc.charge(known, half), captions[2])
         + "</div>"
         + _figure(5, "What the bill is made of", figures_bill.shares(known), captions[3])
+    )
+
+
+def _third_sheet(known: Facts, notes: str) -> str:
+    captions = (
+        findings.load_caption(known, figures_load.load_curves(known)),
+        findings.wear_caption(known, figures_wear.known_wear(known)),
+        findings.cycles_caption(figures_wear.known_cycles(known)),
+    )
+    tall, half, style = layout.third_sheet(captions, notes)
+    return (
+        _figure(6, "How long each power is drawn", figures_load.load_duration(known, tall), captions[0], "first gives")
+        + f'<div class="two">{_figure(7, "What giving costs in wear", figures_wear.wear_costs(known, half), captions[1])}'
+        + _figure(8, "How deep batteries are cycled", figures_wear.cycle_depths(known, half), captions[2])
+        + "</div>"
         + f'<section class="notes {style.css}"><h3>How this was reckoned</h3><p>{escape(notes)}</p></section>'
     )
 

@@ -1,4 +1,4 @@
-"""Heights of the two A4 sheets: drawings take what the text leaves, so that a long text never pushes out the foot."""
+"""Heights on the three A4 sheets: drawings take what the text leaves, so that a long text never pushes out the foot."""
 
 import math
 
@@ -22,7 +22,8 @@ class NoteStyle(Struct, frozen=True):
 _NOTE_STYLES = (NoteStyle("", 12, 18, 620), NoteStyle("p11", 11, 16, 680), NoteStyle("p9", 9, 12, 680))
 _LEAST_DRAWING = 130.0
 _WATERFALL = 196.0
-_STAIRCASE = 222.0
+_STAIRCASE = 264.0
+_HALF_DRAWING = 220.0
 _COMFORT = 350.0
 
 
@@ -42,17 +43,25 @@ def first_sheet(title: str, lead: str, noted: int, bare: int, caption: str) -> t
     return min(max(_ROOM_PX - tight, _LEAST_DRAWING), _WATERFALL), True
 
 
-def second_sheet(captions: tuple[str, str, str, str], notes: str) -> tuple[float, float, NoteStyle]:
-    """Heights of the staircase and of the two drawings below it, px, and how the notes are set.
-
-    `captions` are those of figures 2 to 5.
-    """
+def second_sheet(captions: tuple[str, str, str, str]) -> tuple[float, float]:
+    """Heights of the staircase and of the two drawings below it, px; `captions` are those of figures 2 to 5."""
     beside = max(lines(captions[1], 12, 324), lines(captions[2], 12, 324))
     text_lines = lines(captions[0], 12, 620) + beside + lines(captions[3], 12, 620)
-    fixed = 58 + 60 + 60 + 118 + 44 + _CAPTION_LINE * text_lines
+    left = _ROOM_PX - (58 + 60 + 60 + 118) - _CAPTION_LINE * text_lines
+    each = min(max(left / 2, _LEAST_DRAWING), _STAIRCASE)
+    return each, each
+
+
+def third_sheet(captions: tuple[str, str, str], notes: str) -> tuple[float, float, NoteStyle]:
+    """Heights of the load duration and of the two drawings below it, px, and how the notes are set.
+
+    `captions` are those of figures 6 to 8.
+    """
+    beside = max(lines(captions[1], 12, 324), lines(captions[2], 12, 324))
+    fixed = 58 + 60 + 44 + _CAPTION_LINE * (lines(captions[0], 12, 620) + beside)
     for style in _NOTE_STYLES:
         left = _ROOM_PX - fixed - style.line * lines(notes, style.size, style.width)
         if left >= _COMFORT:
             break
     each = min(max(left / 2, _LEAST_DRAWING), _STAIRCASE)
-    return each, each, style
+    return each, min(each, _HALF_DRAWING), style

@@ -64,6 +64,8 @@ svg .halo{paint-order:stroke;stroke:var(--raise);stroke-width:3px;stroke-linejoi
 .lim{stroke:var(--bad);stroke-dasharray:5 4}
 .ba{fill:none;stroke:var(--before);stroke-width:1.5;stroke-linejoin:round}
 .st{fill:none;stroke:var(--ink);stroke-width:2.25;stroke-linejoin:round}
+.bu{fill:none;stroke:var(--rest);stroke-width:1;stroke-linejoin:round}
+.book{stroke:var(--ink);stroke-dasharray:2 3}
 .bad{fill:var(--before)}.std{fill:var(--ink)}.aout{fill:var(--out);opacity:.28}
 .wt{fill:var(--before)}.wt2{fill:var(--ink)}.wg{fill:var(--ok)}.wb{fill:var(--out)}.gap{fill:var(--paper)}
 .conn{stroke:var(--rest);stroke-dasharray:2 2}.field{fill:var(--raise)}

@@ -19,36 +19,31 @@ def print_report(result: StudyResult, console: Console) -> None:
     """Write the study's finding, its bill and its days to a console; nothing depends on colour."""
     known = facts(result)
     console.print()
-    console.print(Text(_plain(findings.title(known)), style="bold"))
-    console.print(Text(_plain(findings.lead(known))))
+    console.print(Text(words.plain(findings.title(known)), style="bold"))
+    console.print(Text(words.plain(findings.lead(known))))
     console.print()
     for name, value, unit, note in findings.key_figures(known):
         shown = f"  {name:<16}{' '.join(part for part in (value, unit) if part):<16}{note}"
-        console.print(Text(_plain(shown), overflow="fold"))
+        console.print(Text(words.plain(shown), overflow="fold"))
     console.print(_bill_table(known))
     width = min(console.width, _MOST_COLUMNS + _AXIS_COLUMNS)
     for row in staircase_lines(known, width):
         console.print(Text(row), no_wrap=True, overflow="crop")
 
 
-def _plain(text: str) -> str:
-    """Without the no-break spaces that only a typeset page needs."""
-    return text.replace(words.NBSP, " ").replace(words.GROUP, " ")
-
-
 def _bill_table(known: Facts) -> Table:
     symbol = words.symbol(known.result.currency)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column(Text(f"  {symbol}, {_plain(known.period.label)}"), overflow="fold")
+    table.add_column(Text(f"  {symbol}, {words.plain(known.period.label)}"), overflow="fold")
     for name in ("before", "after", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
     for part in merged(known.parts, ""):
         amounts = known.amount(part.before), known.amount(part.after), known.change(part.change)
-        table.add_row(Text(f"  {part.label}"), *(Text(_plain(a)) for a in amounts))
+        table.add_row(Text(f"  {part.label}"), *(Text(words.plain(a)) for a in amounts))
     result = known.result
     totals = known.amount(result.bill_without), known.amount(result.bill_with), known.change(-known.saved)
     table.add_section()
-    table.add_row(Text("  Total", style="bold"), *(Text(_plain(t), style="bold") for t in totals))
+    table.add_row(Text("  Total", style="bold"), *(Text(words.plain(t), style="bold") for t in totals))
     return table
 
 
@@ -67,9 +62,9 @@ def staircase_lines(known: Facts, width: int) -> list[str]:
     for k in range(_ROWS - 1, -1, -1):
         held = k * step < limit_kw <= (k + 1) * step
         cells = (gap if not held else gap.replace(" ", "╌")).join(_cell(day, k * step, step, held) for day in days)
-        label = _plain(words.quantity(limit_kw if held else (k + 1) * step))
+        label = words.plain(words.quantity(limit_kw if held else (k + 1) * step))
         rows.append(f"{label:>6} {'╌' if held else '│'}{cells}"[:width])
-    first, last = _plain(words.day_month(days[0].day)), _plain(words.day_month(known.days[-1].day))
+    first, last = words.plain(words.day_month(days[0].day)), words.plain(words.day_month(known.days[-1].day))
     rows.append(f"{0:>6} └ {first if len(known.days) == 1 else f'{first} to {last}'}"[:width])
     return rows
 

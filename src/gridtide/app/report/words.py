@@ -111,6 +111,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def plain(text: str) -> str:
+    """Without the no-break spaces that only a typeset page needs."""
+    return text.replace(NBSP, " ").replace(GROUP, " ")
+
+
 def interval_name(interval_s: float) -> str:
     """What the billed interval is called: "quarter hour"."""
     return _INTERVALS.get(interval_s, f"{quantity(interval_s / 60)}-minute interval")

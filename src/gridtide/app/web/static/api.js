@@ -32,6 +32,7 @@ async function request(path, options) {
 }
 
 export const getView = () => request("/view");
+export const getPlan = () => request("/plan");
 export const getPower = (window) => request(`/power?window=${window}`);
 
 function post(path, body) {

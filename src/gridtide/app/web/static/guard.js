@@ -90,18 +90,19 @@ export function limitEditor() {
   };
   const open = () => {
     if (!view) return;
-    limit.value = String(view.limit_kw);
+    limit.value = String(view.plan ? view.plan.own_limit_kw : view.limit_kw);
     buffer.value = String(view.buffer_kw);
     say("");
     hint();
     dialog.showModal();
     limit.select();
   };
+  const planned = () => (view.plan && view.plan.made_s !== null ? ` The plan holds ${kw(view.limit_kw)} now; this limit holds without one.` : "");
   const hint = () => {
     const [top, spare] = [limit.valueAsNumber, buffer.valueAsNumber];
     const known = Number.isFinite(top) && Number.isFinite(spare) && top > spare;
     const aim = known ? ` Vehicles aim at ${kw(top - spare)}.` : "";
-    setText(byId("limit-hint"), `No interval may average more than the limit; the buffer is kept free below it.${aim}`);
+    setText(byId("limit-hint"), `No interval may average more than the limit; the buffer is kept free below it.${aim}${planned()}`);
   };
   const wrong = () => {
     if (!Number.isFinite(limit.valueAsNumber) || limit.valueAsNumber <= 0) return [limit, "Limit: give a power above 0 kW."];

@@ -9,6 +9,7 @@ import { duration, kw, setZone } from "./format.js";
 import { emergencyStop, limitEditor } from "./guard.js";
 import { header } from "./header.js";
 import { savings } from "./money.js";
+import { planAhead } from "./plan.js";
 import { priceAndGrid } from "./price.js";
 import { vehicleList } from "./vehicles.js";
 
@@ -16,7 +17,7 @@ const STALE_S = 3;
 const LOST_S = 15;
 
 const chart = powerChart();
-const parts = [header(), emergencyStop(), limitEditor(), demandClock(), chart.update, savings(), vehicleList(), priceAndGrid(), eventList()];
+const parts = [header(), emergencyStop(), limitEditor(), demandClock(), chart.update, planAhead(), savings(), vehicleList(), priceAndGrid(), eventList()];
 let view = null;
 let heard = performance.now();
 let waiting = false;

@@ -1,0 +1,115 @@
+"""The month ahead: what a day could have held, and how high the highest of the days still to come will be."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from gridtide.plan.forecast_calendar import Calendar
+from gridtide.plan.month import LEVELS, DayFacts, DayPeak, day_peak, later_peaks
+from gridtide.plan.registers import rates
+from tests.unit.test_plan_registers import MONDAY_S, tariff
+from tests.unit.test_plan_stays import BASE
+
+DAY_S = 86_400.0
+FLAT = (0, 0)
+
+
+def facts(load_kw: np.ndarray, *stays: object) -> DayFacts:
+    return DayFacts(
+        rates=rates(tariff(), MONDAY_S, 900.0, 96), load_kw=load_kw, stays=stays, import_cap_kw=1_000.0, floor_kw=0.0,  # type: ignore[arg-type]
+        wear_price_per_kwh=0.06,
+    )  # fmt: skip
+
+
+def flat_of(found: DayPeak) -> float:
+    return max(found.peak_kw.values())
+
+
+def test_a_day_without_vehicles_holds_the_building() -> None:
+    load = np.full(96, 100.0)
+    load[40] = 180.0
+    assert flat_of(day_peak(facts(load), Calendar())) == 180.0
+
+
+def test_a_battery_shaves_a_quarter_hour_as_far_as_its_power_goes() -> None:
+    load = np.full(96, 100.0)
+    load[40] = 180.0
+    stay = structs.replace(
+        BASE,
+        arrived_s=MONDAY_S,
+        departs_s=MONDAY_S + DAY_S,
+        energy_kwh=30.0,
+        required_kwh=20.0,
+        charge_kw=20.0,
+        discharge_kw=20.0,
+    )
+    assert flat_of(day_peak(facts(load, stay), Calendar())) == pytest.approx(160.0)
+
+
+def days(peaks: list[float], first_s: float = MONDAY_S) -> list[DayPeak]:
+    """Working days only, one after the other."""
+    return [DayPeak(first_s + k * DAY_S, 0, {FLAT: kw}) for k, kw in enumerate(peaks)]
+
+
+def test_the_highest_of_the_days_ahead_is_as_often_below_a_level_as_it_says() -> None:
+    """Exchangeable days: checked by drawing past and future from one distribution, over and over."""
+    rng = np.random.default_rng(5)
+    inside = np.zeros(len(LEVELS))
+    rounds = 800
+    month_end = MONDAY_S + 5 * DAY_S
+    for _ in range(rounds):
+        drawn = rng.gumbel(400.0, 12.0, 25)
+        found = later_peaks(days(drawn[:20].tolist()), tariff(), MONDAY_S, month_end, Calendar())[(0, 0, 0)]
+        inside += drawn[20:].max() <= np.array(found)
+    off = inside / rounds - np.array(LEVELS)
+    # Exact on the past's own values; straight lines between them and a guessed tail beyond.
+    assert np.abs(off[:10]).max() < 0.05
+    assert np.abs(off).max() < 0.08
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    peaks=st.lists(st.floats(10.0, 900.0), min_size=3, max_size=40),
+    ahead=st.integers(1, 25),
+    more=st.floats(1.0, 200.0),
+)
+def test_levels_rise_and_move_with_the_days(peaks: list[float], ahead: int, more: float) -> None:
+    until_s = MONDAY_S + ahead * DAY_S
+    found = later_peaks(days(peaks), tariff(), MONDAY_S, until_s, Calendar())[(0, 0, 0)]
+    assert found == sorted(found)
+    assert np.isfinite(found).all()
+    assert found[0] >= min(peaks) - 1e-9
+    higher = later_peaks(days([kw + more for kw in peaks]), tariff(), MONDAY_S, until_s, Calendar())[(0, 0, 0)]
+    assert (np.array(higher) >= np.array(found) + more - 1e-6).all()
+
+
+def test_more_days_ahead_reach_higher() -> None:
+    past = days(list(np.linspace(300.0, 400.0, 20)))
+    near, far = (
+        later_peaks(past, tariff(), MONDAY_S, MONDAY_S + k * DAY_S, Calendar())[(0, 0, 0)] for k in (2, 5)
+    )  # fmt: skip
+    assert (np.array(far) >= np.array(near) - 1e-9).all()
+    assert far[0] > near[0]
+
+
+def test_the_last_day_and_a_site_without_a_past_have_nothing_ahead() -> None:
+    past = days([400.0] * 10)
+    assert later_peaks(past, tariff(), MONDAY_S, MONDAY_S, Calendar()) == {}
+    assert later_peaks(past[:2], tariff(), MONDAY_S, MONDAY_S + 9 * DAY_S, Calendar()) == {}
+
+
+def test_charges_by_the_day_have_no_later_peak() -> None:
+    case = tariff()
+    daily = structs.replace(case, demand=tuple(structs.replace(item, per="day") for item in case.demand))
+    assert later_peaks(days([400.0] * 10), daily, MONDAY_S, MONDAY_S + 9 * DAY_S, Calendar()) == {}
+
+
+def test_weekends_are_drawn_from_weekends() -> None:
+    week = [
+        DayPeak(MONDAY_S - (7 - k) * DAY_S, 0 if k < 5 else k - 4, {FLAT: 400.0 if k < 5 else 50.0}) for k in range(7)
+    ]
+    saturday_s = MONDAY_S + 5 * DAY_S
+    found = later_peaks(week * 6, tariff(), saturday_s, saturday_s + 2 * DAY_S, Calendar())[(0, 0, 0)]
+    assert found[10] < 100.0
