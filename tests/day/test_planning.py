@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from gridtide.app.config import load_site
-from gridtide.app.scenario import study_inputs
+from gridtide.app.scenario import past_of, period_s, study_inputs
 from gridtide.control import site
 from gridtide.control.guidance import Guidance
 from gridtide.model.decision import Decision, Snapshot
@@ -123,10 +123,8 @@ def test_the_history_before_a_study_holds_nothing_of_it(inputs: StudyInputs) -> 
 
 def test_a_year_that_uses_all_data_leaves_no_history() -> None:
     """But for a day that the shift by whole weeks leaves out."""
-    year = study_inputs(
-        load_site(OFFICE, {("study", "start"): "2019-05-02", ("study", "days"): 366, ("study", "step_s"): 900})
-    )
-    assert year.past.load_kw.size <= 96
+    config = load_site(OFFICE, {("study", "start"): "2019-05-02", ("study", "days"): 366})
+    assert past_of(config, config.table(), *period_s(config)).load_kw.size <= 96
 
 
 def test_peaks_are_counted_by_register_and_begin_anew_with_the_period(inputs: StudyInputs) -> None:

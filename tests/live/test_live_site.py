@@ -135,7 +135,7 @@ def test_a_failing_page_ends_the_site_and_is_raised(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(running, "keep_pauses_short", lambda: None)
     monkeypatch.setattr(running, "station_routes", lambda _: None)
     monkeypatch.setattr(running, "driver_routes", lambda *_: [])
-    viewer = cast(Any, type("Viewer", (), {"place": ("Site", "UTC")}))
+    viewer = cast(Any, type("Viewer", (), {"place": ("Site", "UTC"), "plan": None}))
 
     async def main() -> None:
         with running.bind_page(face) as listener:

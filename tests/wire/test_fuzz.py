@@ -41,7 +41,7 @@ def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fuzz.main(["--parser", "frame", "--count", "2000"]) == 1
     monkeypatch.setitem(PARSERS, "frame", lambda: (list(FRAMES), slow))
     assert any("took" in text for text in fuzz.run("frame", 2_000, limit_s=0.001).findings)
-    monkeypatch.setattr(fuzz, "RSS_LIMIT_MIB", 1)
+    monkeypatch.setattr(fuzz, "RSS_LIMIT_MIB", -1)
     assert any("resident" in text for text in fuzz.run("frame", 1, limit_s=FAR_TOO_SLOW_S).findings)
 
 
