@@ -54,7 +54,7 @@ def planned(facts: Known, look: ForesightSettings | None = None) -> tuple[Proble
 
 
 def told(facts: Known, at_s: float = NOW_S) -> Guidance:
-    found = foresight.guidance(*planned(facts), facts, at_s, 0.0, 500.0)
+    found = foresight.guidance(foresight.aims(*planned(facts), facts, at_s, 500.0), at_s, 0.0)
     assert found is not None
     return found
 
@@ -172,8 +172,19 @@ def test_hours_in_which_no_peak_counts_have_the_connection_as_their_target() -> 
 def test_a_plan_ends_with_its_last_step_and_says_nothing_before_it_begins() -> None:
     facts = known()
     asked, plan = planned(facts)
-    assert foresight.guidance(asked, plan, facts, float(asked.starts_s[-1]) + 1.0, 0.0, 500.0) is None
-    assert foresight.guidance(asked, plan, facts, NOW_S - 1.0, 0.0, 500.0) is None
+    assert foresight.aims(asked, plan, facts, float(asked.starts_s[-1]) + 1.0, 500.0) is None
+    assert foresight.aims(asked, plan, facts, NOW_S - 1.0, 500.0) is None
+
+
+def test_by_day_it_looks_to_midnight_unless_somebody_stays_on() -> None:
+    day, night = (
+        foresight.problem(known(fleet={"left_s": hours * HOUR_S}), ForesightSettings()).starts_s[-1]
+        for hours in (8, 20)
+    )
+    late = structs.replace(known(), now_s=MONDAY_S + 20 * HOUR_S)
+    assert day == MONDAY_S + 24 * HOUR_S
+    assert night >= NOW_S + 24 * HOUR_S
+    assert foresight.problem(late, ForesightSettings()).starts_s[-1] >= late.now_s + 24 * HOUR_S
 
 
 def test_a_stationary_battery_keeps_what_it_holds_for_the_cheapest_price() -> None:

@@ -48,6 +48,17 @@ def test_a_battery_shaves_a_quarter_hour_as_far_as_its_power_goes() -> None:
     assert flat_of(day_peak(facts(load, stay), Calendar())) == pytest.approx(160.0)
 
 
+def test_a_busy_day_is_reckoned_by_half_hours_and_no_lower() -> None:
+    rng = np.random.default_rng(3)
+    load = 300.0 + 60.0 * rng.random(96)
+    stays = []
+    for k in range(61):
+        came, left = (MONDAY_S + 3600.0 * (hour + rng.random()) for hour in (8.0, 16.0))
+        stays.append(structs.replace(BASE, key=str(k), arrived_s=came, departs_s=left))
+    fine, busy = (flat_of(day_peak(facts(load, *stays[:count]), Calendar())) for count in (60, 61))
+    assert fine - 1e-6 <= busy <= fine + 15.0
+
+
 def days(peaks: list[float], first_s: float = MONDAY_S) -> list[DayPeak]:
     """Working days only, one after the other."""
     return [DayPeak(first_s + k * DAY_S, 0, {FLAT: kw}) for k, kw in enumerate(peaks)]

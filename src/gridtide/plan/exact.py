@@ -6,6 +6,8 @@ rows]. Where charging and discharging at once would pay (negative prices), rows 
 the other, are added until none is missing; what then is left to a mixed step shows as a gap.
 """
 
+from operator import attrgetter
+
 import highspy
 import numpy as np
 from msgspec import Struct
@@ -16,6 +18,7 @@ from gridtide.plan.horizon import Bools, Floats, Ints, Vehicles
 from gridtide.plan.store import Stores, tapered_kw
 
 _BASIC = int(highspy.HighsBasisStatus.kBasic)
+_VALUE = attrgetter("value")
 _STATUS = [highspy.HighsBasisStatus(k) for k in range(5)]
 _BOTH_KW = 1e-6
 _TAPER_KW = 1e-4
@@ -157,8 +160,8 @@ def solve_exact(
 
 
 def _from_highs(found: highspy.HighsBasis, at: _Layout, stores: Stores, coupling: Coupling, bent: Bools) -> Basis:
-    col = np.array([int(s) for s in found.col_status], dtype=np.int8)
-    row = np.array([int(s) for s in found.row_status], dtype=np.int8)
+    col = np.array(list(map(_VALUE, found.col_status)), dtype=np.int8)
+    row = np.array(list(map(_VALUE, found.row_status)), dtype=np.int8)
     n, people = at.n, at.who.size
     entry = np.zeros((4, *stores.limit_kw.shape), dtype=np.int8)
     for k, part in enumerate((col[:n], col[n : 2 * n], col[2 * n : 3 * n], row[:n])):

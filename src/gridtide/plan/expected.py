@@ -15,6 +15,8 @@ from gridtide.plan.horizon import Bools, Floats
 from gridtide.plan.stays import Stay
 
 HOUR_S = 3600
+_SPARE_DAYS = 14
+"""A stay may end that long after it began and still find its place."""
 LEAST_COUNT = 0.1
 """Fewer vehicles an hour than this are not planned for."""
 
@@ -55,6 +57,18 @@ def history(stays: Sequence[Stay], since_s: float, settings: ExpectSettings) -> 
         arrived, local_index(settings.calendar, HOUR_S, arrived).astype(np.float64),
         np.array(columns, dtype=np.float64).reshape(-1, 7), np.array([s.least_kwh for s in stays], dtype=np.float64), since_s,
     )  # fmt: skip
+
+
+def added(past: History, stays: Sequence[Stay], settings: ExpectSettings) -> History:
+    """The history with stays that ended since; what is too old to be looked at is dropped."""
+    new = history(stays, past.since_s, settings)
+    newest_s = float(new.arrived_s.max(initial=-np.inf))
+    kept = past.arrived_s >= newest_s - (settings.days + _SPARE_DAYS) * DAY_S
+    arrived, hour, columns, least = (
+        np.concatenate([getattr(past, name)[kept], getattr(new, name)])
+        for name in ("arrived_s", "hour", "columns", "least_kwh")
+    )
+    return History(arrived, hour, columns, least, past.since_s)
 
 
 def expected(past: History, now_s: float, until_s: float, settings: ExpectSettings) -> list[Stay]:

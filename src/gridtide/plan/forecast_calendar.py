@@ -72,6 +72,7 @@ def local_index(calendar: Calendar, step_s: int, at_s: Floats) -> Ints:
     return np.floor((at_s + offsets[where]) / step_s).astype(np.int64)
 
 
+@lru_cache(maxsize=1 << 16)
 def _offset_s(zone: ZoneInfo, at_s: int) -> float:
     offset = datetime.fromtimestamp(at_s, UTC).astimezone(zone).utcoffset()
     return offset.total_seconds() if offset is not None else 0.0

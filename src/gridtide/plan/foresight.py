@@ -23,6 +23,7 @@ from gridtide.plan.registers import Peaks, Rates, Register, next_midnight_s, ste
 from gridtide.plan.stays import Stay, vehicles
 
 OWN_LIMIT_PRICE_PER_KW = 100.0
+_BY_DAY_S = 8.0 * 3600.0
 _TINY = 1e-6
 _SEEN = (
     "capacity_kwh", "soc", "need_soc", "need_kwh", "minimum_soc", "left_s", "charge_limit_kw", "discharge_limit_kw",
@@ -91,12 +92,15 @@ class Problem(Struct, frozen=True, eq=False, kw_only=True):
 
 def problem(known: Known, settings: ForesightSettings) -> Problem:
     """The horizon and the vehicles of a plan that is made now."""
-    here, limits = known.here, known.here.limits
-    at = known.rates
-    starts, hours, slots = steps_from(at, known.now_s, settings.fine_steps, known.now_s + settings.reach_h * 3600.0)
+    here, limits, at = known.here, known.here.limits, known.rates
+    rows, stays = connected_stays(known, settings)
+    tomorrow_s = next_midnight_s(here.tariff, known.now_s)
+    starts, hours, slots = steps_from(
+        at, known.now_s, settings.fine_steps, _until_s(known, settings, stays, tomorrow_s)
+    )
     ends = starts + hours * 3600.0
     bought = at.import_price[slots]
-    found = windows(at, slots, known.peaks, known.later_kw, next_midnight_s(here.tariff, known.now_s))
+    found = windows(at, slots, known.peaks, known.later_kw, tomorrow_s)
     passed_s = known.now_s - (float(ends[0]) - here.interval.length_s)
     horizon = Horizon(
         start_s=known.now_s, hours=hours,
@@ -110,12 +114,19 @@ def problem(known: Known, settings: ForesightSettings) -> Problem:
         group_cap_kw=np.array(limits.group_kw, dtype=np.float64),
         begun_h=max(passed_s, 0.0) / 3600.0, begun_kwh=known.begun_kwh, limit_price_per_kwh=1e4,
     )  # fmt: skip
-    rows, stays = connected_stays(known, settings)
     columns = vehicles([*stays, *known.expected], starts, hours, settings.wear_per_kwh)
     return Problem(
         horizon=horizon, vehicles=_kept(columns, here.table, rows, bought), starts_s=np.append(starts, ends[-1]),
         rows=rows, registers=tuple(register for register, _ in found),
     )  # fmt: skip
+
+
+def _until_s(known: Known, settings: ForesightSettings, stays: Sequence[Stay], tomorrow_s: float) -> float:
+    """How far to look: to midnight by day when everybody leaves before it, since what comes after is planned anew anyway; else as
+    far as the settings say."""
+    by_day = tomorrow_s - known.now_s >= _BY_DAY_S
+    stays_on = any(math.isfinite(stay.departs_s) and stay.departs_s > tomorrow_s for stay in stays)
+    return tomorrow_s if by_day and not stays_on else known.now_s + settings.reach_h * 3600.0
 
 
 def _own(known: Known, steps: int) -> tuple[DemandWindow, ...]:
@@ -207,8 +218,19 @@ def _least(told_kw: float, rated_kw: float) -> float:
     return min(told_kw, rated_kw) if told_kw >= 0.0 else rated_kw
 
 
-def guidance(asked: Problem, plan: Plan, known: Known, now_s: float, mono_s: float, most_kw: float) -> Guidance | None:
-    """What the fast controller is told at `now_s`; None once the plan is over. `most_kw`: the target where no peak counts."""
+class Aims(Struct, frozen=True, eq=False):
+    """What a plan asks of the fast controller during one of its steps."""
+
+    step: int
+    ends_s: float
+    """UTC epoch s."""
+    limit_kw: float
+    power_kw: Floats
+    """(n,); nan where nothing is planned."""
+
+
+def aims(asked: Problem, plan: Plan, known: Known, now_s: float, most_kw: float) -> Aims | None:
+    """What the plan asks for at `now_s`; None once it is over. `most_kw`: the target where no peak counts."""
     step = int(np.searchsorted(asked.starts_s, now_s, side="right")) - 1
     if not 0 <= step < asked.horizon.steps:
         return None
@@ -220,7 +242,11 @@ def guidance(asked: Problem, plan: Plan, known: Known, now_s: float, mono_s: flo
     power[rows] = planned
     counts = (window.mask[step] for window in asked.horizon.demand)
     targets = [float(kw) for kw, held in zip(plan.peak_kw, counts, strict=True) if held]
-    return Guidance(
-        limit_kw=min(targets, default=most_kw), power_kw=power,
-        until_s=mono_s + float(asked.starts_s[step + 1]) - now_s,
-    )  # fmt: skip
+    return Aims(step, float(asked.starts_s[step + 1]), min(targets, default=most_kw), power)
+
+
+def guidance(found: Aims | None, now_s: float, mono_s: float) -> Guidance | None:
+    """The same for the fast controller, which goes by the monotonic clock."""
+    if found is None:
+        return None
+    return Guidance(limit_kw=found.limit_kw, power_kw=found.power_kw, until_s=mono_s + found.ends_s - now_s)

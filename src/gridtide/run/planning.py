@@ -5,6 +5,7 @@ The same object serves a live site and a study. `note` is told every cycle and i
 peaks are learned from what the site itself sees.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date
@@ -19,21 +20,19 @@ from gridtide.market.tariff import Tariff, billing_period, local_time
 from gridtide.model.decision import Decision, Snapshot
 from gridtide.model.fleet import FleetSample, Floats
 from gridtide.plan import foresight, store
-from gridtide.plan.expected import ExpectSettings, expected, history
+from gridtide.plan.expected import ExpectSettings, added, expected, history
 from gridtide.plan.forecast import Forecast, LoadSettings, fit, predict, update
 from gridtide.plan.forecast_calendar import DAY_S, Calendar
 from gridtide.plan.forecast_departures import VisitSettings, add_visits, no_visits, one_visit
 from gridtide.plan.forecast_drift import DriftFinding
 from gridtide.plan.forecast_visits import Visit
-from gridtide.plan.foresight import ForesightSettings, Here, Known, Problem
+from gridtide.plan.foresight import Aims, ForesightSettings, Here, Known, Problem
 from gridtide.plan.month import DayFacts, DayPeak, day_peak, later_peaks
 from gridtide.plan.optimise import Plan, Planner
 from gridtide.plan.optimise import Settings as PlanSettings
-from gridtide.plan.registers import Peaks, Rates, midnight_s, next_midnight_s, noted, rates
+from gridtide.plan.registers import Peaks, Rates, Register, midnight_s, next_midnight_s, noted, rates
 from gridtide.plan.stays import Stay
 
-MOST_STAYS = 8_000
-"""Past stays that are kept."""
 KEPT_DAYS = 60
 """Past days that the month-ahead target is drawn from."""
 _SLOT_S = 900
@@ -125,8 +124,8 @@ class Planning:
         self._slots: list[tuple[float, float]] = list(
             zip(past.load_starts_s[-2 * 96 :].tolist(), past.load_kw[-2 * 96 :].tolist(), strict=True)
         )
-        self._stays = list(past.stays)
-        self._since_s = past.stays_since_s
+        self._recent: list[Stay] = []
+        self._history = history(past.stays, past.stays_since_s, self._expect)
         self._open: dict[int, Stay] = {}
         self._asked: Floats | None = None
         self._there = np.zeros(settings.table.size, dtype=np.bool_)
@@ -134,9 +133,11 @@ class Planning:
         self._peaks, self._earlier_kw, self._period_s = Peaks(), list(past.peaks_kw), -np.inf
         self._days: tuple[DayPeak, ...] = ()
         self._unlearned = self._past_days(past)
+        self._later: tuple[tuple[DayPeak, ...], float, dict[Register, list[float]]] | None = None
         self._day_s = -np.inf
         self._priced: Rates | None = None
         self._expected: Ahead | None = None
+        self._aims: tuple[Answer, Aims] | None = None
         self._due = True
         self._planned_s = -np.inf
         self.in_force: Answer | None = None
@@ -164,11 +165,11 @@ class Planning:
     def _note_load(self, now_s: float, decision: Decision) -> None:
         span_s = now_s - self._at_s
         middle_s = now_s - 0.5 * span_s if 0.0 < span_s <= _SLOT_S else now_s
-        slot_s = np.floor(middle_s / _SLOT_S) * _SLOT_S
+        slot_s = math.floor(middle_s / _SLOT_S) * _SLOT_S
         if slot_s != self._slot_s:
             self._close_slot()
             self._slot_s, self._slot_kws, self._slot_seconds = slot_s, 0.0, 0.0
-        if decision.state == "ok" and 0.0 < span_s <= _SLOT_S and np.isfinite(decision.uncontrolled_kw):
+        if decision.state == "ok" and 0.0 < span_s <= _SLOT_S and math.isfinite(decision.uncontrolled_kw):
             self._slot_kws += decision.uncontrolled_kw * span_s
             self._slot_seconds += span_s
 
@@ -184,11 +185,12 @@ class Planning:
         if self._day_s < day_s and np.isfinite(self._day_s):
             self._learn_day(self._day_s, day_s)
             self._slots = [item for item in self._slots if item[0] >= day_s - DAY_S]
+            self._recent = [stay for stay in self._recent if stay.departs_s > day_s]
         self._day_s = day_s
 
     def _note_stays(self, now_s: float, fleet: FleetSample) -> None:
-        if self._since_s == np.inf:
-            self._since_s = now_s
+        if self._history.since_s == np.inf:
+            self._history = structs.replace(self._history, since_s=now_s)
         asked = np.array([fleet.capacity_kwh, fleet.need_soc, fleet.need_kwh, now_s + fleet.left_s])
         there = fleet.connected & ~self._settings.table.storage
         if self._asked is None:
@@ -196,21 +198,26 @@ class Planning:
         # Another battery in a bay is another vehicle; another need or departure is another wish of the same driver.
         with np.errstate(invalid="ignore"):
             changed = np.abs(asked - self._asked) > _SAME[:, None]
-        left = self._there & (~there | changed[0])
-        came = there & (~self._there | changed[0])
+            changed |= np.isnan(asked) != np.isnan(self._asked)
+        if not changed.any() and np.array_equal(there, self._there):
+            self._asked = asked
+            return
+        other = changed[0] & ~np.isnan(self._asked[0]) & ~np.isnan(asked[0])
+        left = self._there & (~there | other)
+        came = there & (~self._there | other)
         for row in np.flatnonzero(left).tolist():
             self._ended(structs.replace(self._open.pop(row), departs_s=now_s))
         for row in np.flatnonzero(came).tolist():
             self._open[row] = self._described(row, now_s, now_s, fleet)
-        if now_s // 60.0 != self._at_s // 60.0:
-            for row in [row for row, stay in self._open.items() if not stay.capacity_kwh]:
-                self._open[row] = self._described(row, self._open[row].arrived_s, now_s, fleet)
+        for row in [row for row, stay in self._open.items() if not stay.capacity_kwh]:
+            self._open[row] = self._described(row, self._open[row].arrived_s, now_s, fleet)
         self._due |= bool(left.any() or came.any() or (there & changed.any(axis=0)).any())
         self._asked, self._there = asked, there
 
     def _ended(self, stay: Stay) -> None:
         if stay.departs_s > stay.arrived_s:
-            self._stays = [*self._stays[-MOST_STAYS:], stay]
+            self._recent.append(stay)
+            self._history = added(self._history, [stay], self._expect)
             self._visits = add_visits(self._visits, [_visit(stay)])
 
     def _described(self, row: int, arrived_s: float, now_s: float, fleet: FleetSample) -> Stay:
@@ -234,8 +241,8 @@ class Planning:
     def _target_kw(self, start_s: float) -> float:
         """The peak that the plan in force held for an interval from `start_s`; inf without one. Beyond it a new plan is due."""
         held = self.in_force
-        advice = None if held is None else self.advice(max(start_s, float(held.asked.starts_s[0])), 0.0)
-        return np.inf if advice is None else advice.limit_kw
+        found = None if held is None else self._aims_at(max(start_s, float(held.asked.starts_s[0])))
+        return math.inf if found is None else found.limit_kw
 
     @property
     def drift(self) -> DriftFinding | None:
@@ -263,8 +270,7 @@ class Planning:
             return
         starts, load = (np.array(column) for column in zip(*slots, strict=True))
         going_on = [structs.replace(stay, departs_s=end_s + DAY_S) for stay in self._open.values()]
-        recent = [stay for stay in self._stays[-2000:] if stay.departs_s > start_s]
-        self._unlearned = (*self._unlearned, self._day(starts, load, [*recent, *going_on]))
+        self._unlearned = (*self._unlearned, self._day(starts, load, [*self._recent, *going_on]))
 
     def _day(self, starts_s: Floats, load_kw: Floats, stays: Sequence[Stay]) -> DayFacts:
         limits, begin_s = self._settings.limits, midnight_s(self._tariff, float(starts_s[0]))
@@ -312,13 +318,19 @@ class Planning:
         Raises `HorizonError` for a problem that is none, `ArithmeticError` where the solver fails.
         """
         learned = self.learned(question)
-        days = (*question.days, *learned)[-KEPT_DAYS:]
-        now_s, tariff = question.known.now_s, self._tariff
-        tomorrow_s, end_s = next_midnight_s(tariff, now_s), billing_period(tariff, now_s)[1]
-        later = later_peaks(days, tariff, tomorrow_s, end_s, self._calendar)
-        known = structs.replace(question.known, later_kw=later)
+        days = (*question.days, *learned)[-KEPT_DAYS:] if learned else question.days
+        known = structs.replace(question.known, later_kw=self._later_kw(days, question.known.now_s))
         asked = foresight.problem(known, self._look)
         return Answer(asked, self._planner.plan(asked.horizon, asked.vehicles), known, days, len(learned))
+
+    def _later_kw(self, days: tuple[DayPeak, ...], now_s: float) -> dict[Register, list[float]]:
+        """What the rest of the billing period reaches anyway; made anew each day."""
+        tomorrow_s, end_s = next_midnight_s(self._tariff, now_s), billing_period(self._tariff, now_s)[1]
+        known = self._later
+        if known is None or known[0] is not days or known[1] != tomorrow_s:
+            known = days, tomorrow_s, later_peaks(days, self._tariff, tomorrow_s, end_s, self._calendar)
+            self._later = known
+        return known[2]
 
     def accept(self, answer: Answer) -> None:
         """The plan is in force."""
@@ -335,11 +347,20 @@ class Planning:
 
     def advice(self, now_s: float, mono_s: float) -> Guidance | None:
         """What the fast controller is told now."""
+        return foresight.guidance(self._aims_at(now_s), now_s, mono_s)
+
+    def _aims_at(self, now_s: float) -> Aims | None:
+        """Read once for each step of a plan."""
         held = self.in_force
         if held is None:
             return None
-        most_kw = self._settings.limits.transformer_kw
-        return foresight.guidance(held.asked, held.plan, held.known, now_s, mono_s, most_kw)
+        kept, until_s = self._aims, held.asked.starts_s
+        if kept is None or kept[0] is not held or not until_s[kept[1].step] <= now_s < kept[1].ends_s:
+            found = foresight.aims(held.asked, held.plan, held.known, now_s, self._settings.limits.transformer_kw)
+            if found is None:
+                return None
+            self._aims = kept = held, found
+        return kept[1]
 
     def _known(self, snapshot: Snapshot, state: site.State) -> Known | None:
         ahead = self._ahead(snapshot.now_s)
@@ -389,9 +410,7 @@ class Planning:
         if last is not None and last.hour_s == hour_s:
             self._expected = structs.replace(last, slot_s=slot_s, load=load)
             return self._expected
-        coming = expected(
-            history(self._stays[-MOST_STAYS:], self._since_s, self._expect), now_s, now_s + reach_s, self._expect
-        )
+        coming = expected(self._history, now_s, now_s + reach_s, self._expect)
         self._expected = Ahead(slot_s, hour_s, load, coming)
         return self._expected
 
