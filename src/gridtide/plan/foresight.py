@@ -44,6 +44,8 @@ class ForesightSettings(Struct, frozen=True, kw_only=True):
     hurry_per_kwh_h: float = 0.0005
     """What waiting an hour counts, so that of equal hours the earlier is taken."""
     wear_per_kwh: float = 0.06
+    hurdle_per_kwh: float = 0.02
+    """What giving for the price alone must earn beyond its wear: who leaves early takes along what was charged to be given."""
     silent_s: float = 30.0
     """Rows silent for longer are not planned."""
 
@@ -114,7 +116,7 @@ def problem(known: Known, settings: ForesightSettings) -> Problem:
         group_cap_kw=np.array(limits.group_kw, dtype=np.float64),
         begun_h=max(passed_s, 0.0) / 3600.0, begun_kwh=known.begun_kwh, limit_price_per_kwh=1e4,
     )  # fmt: skip
-    columns = vehicles([*stays, *known.expected], starts, hours, settings.wear_per_kwh)
+    columns = vehicles([*stays, *known.expected], starts, hours, settings.wear_per_kwh + settings.hurdle_per_kwh)
     return Problem(
         horizon=horizon, vehicles=_kept(columns, here.table, rows, bought), starts_s=np.append(starts, ends[-1]),
         rows=rows, registers=tuple(register for register, _ in found),
