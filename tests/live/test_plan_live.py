@@ -66,7 +66,7 @@ def test_a_site_plans_by_itself_and_tells_it_everywhere(demo: str, browser: Brow
     client = SiteClient(demo, tmp_path / "token")
     plan = _plan(client)
     assert plan.target_kw is not None
-    assert plan.steps[-1].end_s - plan.steps[0].start_s >= 24 * 3600.0 - 1.0
+    assert plan.steps[-1].end_s - plan.steps[0].start_s >= 8 * 3600.0 - 1.0  # by day to midnight, else a whole day
     assert len(plan.vehicles) > 0
     assert plan == msgspec.convert(msgspec.to_builtins(plan), PlanView)
     view = client.view()

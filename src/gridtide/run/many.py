@@ -165,10 +165,18 @@ class _Processes(ProcessPoolExecutor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # One that came just before would be raised in the midst of starting a process, which then finds half of its inputs.
+        late: list[int] = []
+        own = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, lambda number, _: late.append(number)) if own else None
         try:
             return super().submit(fn, *args, **kwargs)
         finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            if late:
+                raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
