@@ -18,7 +18,7 @@ FAR_TOO_SLOW_S = 1.0
 
 @pytest.mark.parametrize("parser", sorted(PARSERS))
 def test_nothing_is_uncaught(parser: str) -> None:
-    result = fuzz.run(parser, COUNT, seed=2, limit_s=FAR_TOO_SLOW_S)
+    result = fuzz.run(parser, COUNT, seed=2, limit_s=FAR_TOO_SLOW_S, held_mib=fuzz.highest_mib())
     assert result.findings == []
     assert result.inputs == COUNT
 
@@ -35,13 +35,13 @@ def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
                 pass
 
     monkeypatch.setitem(PARSERS, "frame", lambda: (list(FRAMES), fragile))
-    found = fuzz.run("frame", 2_000)
+    found = fuzz.run("frame", 2_000, held_mib=fuzz.highest_mib())
     assert found.findings
     assert all("KeyError" in text for text in found.findings)
     assert fuzz.main(["--parser", "frame", "--count", "2000"]) == 1
     monkeypatch.setitem(PARSERS, "frame", lambda: (list(FRAMES), slow))
     assert any("took" in text for text in fuzz.run("frame", 2_000, limit_s=0.001).findings)
-    monkeypatch.setattr(fuzz, "RSS_LIMIT_MIB", -1)
+    monkeypatch.setattr(fuzz, "RSS_LIMIT_MIB", 1)
     assert any("resident" in text for text in fuzz.run("frame", 1, limit_s=FAR_TOO_SLOW_S).findings)
 
 
