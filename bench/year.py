@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 import gridtide
 from gridtide.control import site
@@ -181,7 +182,9 @@ def alone(inputs: StudyInputs) -> fast.Run:
 
 
 def planned(inputs: StudyInputs) -> fast.Run:
-    """Twin, controller and planner; nothing is known before the year."""
+    """Twin, controller and planner; nothing is known before the year, and nobody tells the plan what peak to hold."""
+    peak = structs.replace(inputs.settings.peak, limit_kw=inputs.settings.limits.transformer_kw)
+    inputs = structs.replace(inputs, settings=structs.replace(inputs.settings, peak=peak))
     return fast.controlled(
         inputs.world, inputs.settings, inputs.start_s, inputs.end_s, inputs.step_s, planning=planning_of(inputs),
         period_start=lambda at_s: billing_period(inputs.tariff, at_s)[0],

@@ -164,12 +164,11 @@ def test_sessions_without_a_bay_are_told(yard: Yard) -> None:
 
 
 def test_what_the_month_has_reached_is_no_reason_to_save(yard: Yard) -> None:
-    """The day before nobody could have held less than 49.8 kW: up to there today costs nothing more."""
+    """The day before a driver had to charge at full power all the time: up to there today costs nothing more."""
     first = "2024-06-10 09:00,2024-06-10 10:00,1,first\n"  # from here on sessions are recorded
     yard.put("sessions.csv", SESSIONS + first + "2024-06-11 09:00,2024-06-11 10:00,20,before\n" + FITS)
     view = yard.view(0)
-    set_up_s = 30.0  # a charger gives nothing at first: so much less was needed
-    assert view.target_kw == pytest.approx(LOAD_KW + 20.0 * (1.0 - set_up_s / 3600.0), abs=1e-3)
+    assert view.target_kw == pytest.approx(LOAD_KW + 20.0, abs=1e-3)
     assert view.value_per_kw == pytest.approx(0.0, abs=0.01)
 
 

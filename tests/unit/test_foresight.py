@@ -201,3 +201,33 @@ def test_a_plans_target_counts_what_is_billed_so_that_an_earlier_peak_does_not_l
     assert peak.held_kw(site.rule_of(guided, 5.0, clock), clock) == 250.0
     assert peak.held_kw(site.rule_of(guided, 11.0, clock), clock) == 500.0
     assert peak.held_kw(PeakSettings(limit_kw=300.0), clock) == 400.0
+
+
+@pytest.mark.parametrize(
+    ("needed_kw", "held_kw"),
+    [(0.0, 200.0), (30.0, 230.0), (90.0, 250.0), (np.nan, 200.0), (np.inf, 200.0), (-50.0, 200.0)],
+)
+def test_a_plan_goes_above_the_limit_of_people_only_by_what_drivers_need(needed_kw: float, held_kw: float) -> None:
+    settings = site_settings(evse_table(3), peak=PeakSettings(limit_kw=200.0))
+    asked = Guidance(limit_kw=250.0, power_kw=np.zeros(3), until_s=10.0, needed_kw=needed_kw)
+    guided = structs.replace(settings, guidance=asked)
+    assert peak.held_kw(site.rule_of(guided, 5.0, DemandState()), DemandState()) == held_kw
+    assert peak.held_kw(site.rule_of(guided, 11.0, DemandState()), DemandState()) == 200.0
+
+
+def test_drivers_who_must_leave_lift_the_target_above_the_limit_of_people() -> None:
+    leaves = {"soc": 0.2, "need_soc": 0.8, "left_s": 3.0 * HOUR_S}
+    calm, busy = (told(known(fleet=leaves, own_limit_kw=own_kw)) for own_kw in (300.0, 120.0))
+    assert calm.needed_kw == 0.0
+    # 3 x 36 kWh within 2.75 h beside a high load of 110 kW
+    assert busy.limit_kw == pytest.approx(120.0 + busy.needed_kw)
+    assert 20.0 < busy.needed_kw < 60.0
+
+
+def test_a_peak_of_tomorrow_does_not_lift_the_limit_of_people_today() -> None:
+    """From midnight on the building alone is beyond the limit."""
+    load = np.where(NOW_S + 900.0 * np.arange(120) < MONDAY_S + 24 * HOUR_S, 100.0, 400.0)
+    stays_on = {"soc": 0.5, "need_soc": 0.6, "left_s": 23.0 * HOUR_S}
+    found = told(known(fleet=stays_on, load=forecast(load), own_limit_kw=200.0))
+    assert found.needed_kw == 0.0
+    assert found.limit_kw <= 200.0 + 1e-6

@@ -17,6 +17,8 @@ class Guidance(Struct, frozen=True, eq=False, kw_only=True):
 
     limit_kw: float
     """Peak target of the running interval; nan or 0: the settings' own."""
+    needed_kw: float = 0.0
+    """By how much it may lie above the limit that people set: without it drivers would leave short, or a higher peak come later."""
     power_kw: Floats
     """(n,): planned power of each row, + charging; nan where nothing is planned."""
     until_s: float

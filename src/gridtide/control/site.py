@@ -191,11 +191,14 @@ def _plan(
 
 def rule_of(settings: Settings, mono_s: float, demand: DemandState) -> PeakSettings:
     """The peak rule at a monotonic instant: with the plan's target while there is one, which counts what is billed anyway. What
-    people set as the limit stays the most that a plan may ask for."""
-    target_kw = limit_kw(settings.guidance, mono_s, math.nan)
-    if math.isnan(target_kw):
+    people set as the limit stays the most that a plan may ask for, but for what drivers need."""
+    asked = settings.guidance
+    target_kw = limit_kw(asked, mono_s, math.nan)
+    if asked is None or math.isnan(target_kw):
         return settings.peak
-    return structs.replace(settings.peak, limit_kw=min(target_kw, peak.held_kw(settings.peak, demand)), lifted=False)
+    needed_kw = asked.needed_kw if 0.0 < asked.needed_kw < math.inf else 0.0
+    most_kw = peak.held_kw(settings.peak, demand) + needed_kw
+    return structs.replace(settings.peak, limit_kw=min(target_kw, most_kw), lifted=False)
 
 
 def _interval_events(

@@ -18,6 +18,8 @@ from gridtide.plan.horizon import Bools, Floats, Ints, Vehicles
 from gridtide.plan.store import Stores, tapered_kw
 
 _BASIC = int(highspy.HighsBasisStatus.kBasic)
+_PRIMAL = 4
+"""HiGHS's number for the primal simplex method."""
 _VALUE = attrgetter("value")
 _STATUS = [highspy.HighsBasisStatus(k) for k in range(5)]
 _BOTH_KW = 1e-6
@@ -136,6 +138,7 @@ def solve_exact(
     solver.passModel(lp)
     if start is not None:
         solver.setBasis(_to_highs(start, layout, coupling))
+        solver.setOptionValue("simplex_strategy", _PRIMAL)  # the last plan still fits, it is no longer the cheapest
     added, bent = np.zeros(layout.n, dtype=np.bool_), np.zeros(stores.first.size, dtype=np.bool_)
     if start is not None and tapered is not None:
         bent |= start.bent
@@ -160,8 +163,8 @@ def solve_exact(
 
 
 def _from_highs(found: highspy.HighsBasis, at: _Layout, stores: Stores, coupling: Coupling, bent: Bools) -> Basis:
-    col = np.array(list(map(_VALUE, found.col_status)), dtype=np.int8)
-    row = np.array(list(map(_VALUE, found.row_status)), dtype=np.int8)
+    col = np.fromiter(map(_VALUE, found.col_status), dtype=np.int8)
+    row = np.fromiter(map(_VALUE, found.row_status), dtype=np.int8)
     n, people = at.n, at.who.size
     entry = np.zeros((4, *stores.limit_kw.shape), dtype=np.int8)
     for k, part in enumerate((col[:n], col[n : 2 * n], col[2 * n : 3 * n], row[:n])):
@@ -221,7 +224,7 @@ def _programme(stores: Stores, coupling: Coupling, at: _Layout, weight: Floats) 
     lp.row_upper_ = np.concatenate([previous, np.full(at.who.size, inf), np.zeros(at.pair.size), rhs])
     lp.offset_ = coupling.base_cost
     row, col, val = _entries(stores, coupling, at, weight)
-    order = np.lexsort((row, col))
+    order = np.argsort(col, kind="stable")
     lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     lp.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(col, minlength=at.size))])
     lp.a_matrix_.index_ = row[order]

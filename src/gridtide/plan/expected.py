@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gridtide.plan.forecast_calendar import DAY_S, Calendar, local_index, moments
 from gridtide.plan.horizon import Bools, Floats
@@ -73,6 +73,32 @@ def added(past: History, stays: Sequence[Stay], settings: ExpectSettings) -> His
 
 def expected(past: History, now_s: float, until_s: float, settings: ExpectSettings) -> list[Stay]:
     """Stays that are likely to begin from `now_s` to `until_s` (UTC epoch s), earliest first."""
+    return still_to_come(by_hour(past, now_s, until_s, settings), now_s)
+
+
+def still_to_come(coming: Sequence[Stay], now_s: float) -> list[Stay]:
+    """Of stays by hour those that have not begun: of the running hour the share that is left of it, and each in the middle of the
+    time in which it may begin."""
+    found = []
+    for stay in coming:
+        ends_s = stay.arrived_s + HOUR_S
+        if ends_s <= now_s:
+            continue
+        left_s = min(ends_s - now_s, HOUR_S)
+        share, later_s = left_s / HOUR_S, ends_s - 0.5 * left_s - stay.arrived_s
+        found.append(
+            structs.replace(
+                stay, arrived_s=stay.arrived_s + later_s, departs_s=stay.departs_s + later_s,
+                charge_kw=stay.charge_kw * share, discharge_kw=stay.discharge_kw * share,
+                capacity_kwh=stay.capacity_kwh * share, energy_kwh=stay.energy_kwh * share,
+                required_kwh=stay.required_kwh * share, least_kwh=stay.least_kwh * share,
+            )
+        )  # fmt: skip
+    return found
+
+
+def by_hour(past: History, now_s: float, until_s: float, settings: ExpectSettings) -> list[Stay]:
+    """The stays that are likely to begin in each whole hour from the running one on, as if all came when it begins."""
     first_s = max(past.since_s, now_s - settings.days * DAY_S)
     if past.arrived_s.size == 0 or now_s - first_s < DAY_S:
         return []
@@ -89,9 +115,7 @@ def expected(past: History, now_s: float, until_s: float, settings: ExpectSettin
         days = int(((whole.group == group) & (whole.slot == slot)).sum())
         alike = used & (was.group == group) & (was.slot == slot)
         if days and alike.any():
-            begin_s = max(hour_s, now_s)
-            share = (hour_s + HOUR_S - begin_s) / HOUR_S
-            found += _of_hour(past, alike, begin_s, share / days, settings)
+            found += _of_hour(past, alike, hour_s, 1.0 / days, settings)
     return found
 
 

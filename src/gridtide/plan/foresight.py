@@ -17,11 +17,12 @@ from gridtide.market.tariff import Tariff
 from gridtide.model.demand import DemandInterval
 from gridtide.model.fleet import EvseTable, FleetSample, Floats, SiteLimits
 from gridtide.plan.forecast import Forecast
-from gridtide.plan.horizon import DemandWindow, Horizon, Vehicles, demand_window
+from gridtide.plan.horizon import Bools, DemandWindow, Horizon, Vehicles, demand_window
 from gridtide.plan.optimise import Plan
 from gridtide.plan.registers import Peaks, Rates, Register, next_midnight_s, steps_from, windows
-from gridtide.plan.stays import Stay, vehicles
+from gridtide.plan.stays import Early, Stay, vehicles
 
+OWN_LIMIT = "own limit"
 OWN_LIMIT_PRICE_PER_KW = 100.0
 _BY_DAY_S = 8.0 * 3600.0
 _TINY = 1e-6
@@ -46,6 +47,8 @@ class ForesightSettings(Struct, frozen=True, kw_only=True):
     wear_per_kwh: float = 0.06
     hurdle_per_kwh: float = 0.02
     """What giving for the price alone must earn beyond its wear: who leaves early takes along what was charged to be given."""
+    kept_h: float = 1.0
+    """Hours before each departure that are planned with a part of the power, while there is time to spare."""
     silent_s: float = 30.0
     """Rows silent for longer are not planned."""
 
@@ -112,11 +115,14 @@ def problem(known: Known, settings: ForesightSettings) -> Problem:
         import_price=bought + settings.hurry_per_kwh_h * (starts - known.now_s) / 3600.0, export_price=at.export_price[slots],
         import_cap_kw=np.full(starts.size, limits.transformer_kw),
         floor_kw=np.full(starts.size, least_import_kw(limits)),
-        demand=(*(window for _, window in found), *_own(known, starts.size)),
+        demand=(*(window for _, window in found), *_own(known, starts < tomorrow_s)),
         group_cap_kw=np.array(limits.group_kw, dtype=np.float64),
         begun_h=max(passed_s, 0.0) / 3600.0, begun_kwh=known.begun_kwh, limit_price_per_kwh=1e4,
     )  # fmt: skip
-    columns = vehicles([*stays, *known.expected], starts, hours, settings.wear_per_kwh + settings.hurdle_per_kwh)
+    columns = vehicles(
+        [*stays, *known.expected], starts, hours, settings.wear_per_kwh + settings.hurdle_per_kwh,
+        Early(settings.hurry_per_kwh_h, settings.kept_h),
+    )  # fmt: skip
     return Problem(
         horizon=horizon, vehicles=_kept(columns, here.table, rows, bought), starts_s=np.append(starts, ends[-1]),
         rows=rows, registers=tuple(register for register, _ in found),
@@ -131,13 +137,20 @@ def _until_s(known: Known, settings: ForesightSettings, stays: Sequence[Stay], t
     return tomorrow_s if by_day and not stays_on else known.now_s + settings.reach_h * 3600.0
 
 
-def _own(known: Known, steps: int) -> tuple[DemandWindow, ...]:
-    """The limit that people set, as a peak that is dearer than any tariff's and cheaper than a driver's need."""
+def _own(known: Known, today: Bools) -> tuple[DemandWindow, ...]:
+    """The limit that people set, as a peak that is dearer than any tariff's and cheaper than a driver's need: of today, and of what
+    is planned beyond it."""
     if known.own_limit_kw >= known.here.limits.transformer_kw:
         return ()
-    billed_kw = max(known.peaks.reached_kw.values(), default=0.0)
-    free_kw = max(known.own_limit_kw, billed_kw)
-    return (demand_window("own limit", np.ones(steps, dtype=np.bool_), OWN_LIMIT_PRICE_PER_KW, free_kw),)
+    parts = ((OWN_LIMIT, today), (OWN_LIMIT + " later", ~today))
+    return tuple(
+        demand_window(name, mask, OWN_LIMIT_PRICE_PER_KW, _own_kw(known)) for name, mask in parts if mask.any()
+    )
+
+
+def _own_kw(known: Known) -> float:
+    """The limit that people set, or the peak that is billed anyway."""
+    return max(known.own_limit_kw, max(known.peaks.reached_kw.values(), default=0.0))
 
 
 def least_import_kw(limits: SiteLimits) -> float:
@@ -149,6 +162,7 @@ def _kept(columns: Vehicles, table: EvseTable, rows: tuple[int, ...], price: Flo
     """What is left in a stationary battery keeps the value of the cheapest hour."""
     stays_on = np.zeros(columns.size, dtype=np.bool_)
     stays_on[: len(rows)] = table.storage[list(rows)]
+    columns.calendar_price_per_kwh_h[stays_on] = 0.0
     columns.left_value_per_kwh[stays_on] = max(float(price.min()), 0.0) * columns.discharge_efficiency[stays_on]
     return columns
 
@@ -229,6 +243,8 @@ class Aims(Struct, frozen=True, eq=False):
     limit_kw: float
     power_kw: Floats
     """(n,); nan where nothing is planned."""
+    needed_kw: float
+    """How far the plan goes beyond the limit that people set, for the drivers' sake."""
 
 
 def aims(asked: Problem, plan: Plan, known: Known, now_s: float, most_kw: float) -> Aims | None:
@@ -244,11 +260,23 @@ def aims(asked: Problem, plan: Plan, known: Known, now_s: float, most_kw: float)
     power[rows] = planned
     counts = (window.mask[step] for window in asked.horizon.demand)
     targets = [float(kw) for kw, held in zip(plan.peak_kw, counts, strict=True) if held]
-    return Aims(step, float(asked.starts_s[step + 1]), min(targets, default=most_kw), power)
+    return Aims(
+        step, float(asked.starts_s[step + 1]), min(targets, default=most_kw), power, _needed_kw(asked, plan, known)
+    )
+
+
+def _needed_kw(asked: Problem, plan: Plan, known: Known) -> float:
+    """What today's peak exceeds the limit of people by, beyond what is billed anyway."""
+    for window, peak_kw in zip(asked.horizon.demand, plan.peak_kw.tolist(), strict=True):
+        if window.name == OWN_LIMIT:
+            return float(max(peak_kw - _own_kw(known), 0.0))
+    return 0.0
 
 
 def guidance(found: Aims | None, now_s: float, mono_s: float) -> Guidance | None:
     """The same for the fast controller, which goes by the monotonic clock."""
     if found is None:
         return None
-    return Guidance(limit_kw=found.limit_kw, power_kw=found.power_kw, until_s=mono_s + found.ends_s - now_s)
+    return Guidance(
+        limit_kw=found.limit_kw, power_kw=found.power_kw, needed_kw=found.needed_kw, until_s=mono_s + found.ends_s - now_s
+    )  # fmt: skip

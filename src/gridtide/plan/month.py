@@ -1,8 +1,9 @@
-"""What the rest of a billing period will reach anyway: the peak that the fleet could have held on each past day, and from these the
+"""What the rest of a billing period will reach anyway: the peak that each past day could have been lived with, and from these the
 distribution of the highest one among the days still to come.
 
-A day's holdable peak is the exact programme of that day with its load and its stays. Days of one kind (working days, Saturdays,
-Sundays) are taken as exchangeable: what that says of the highest of the days ahead needs no distribution (`_highest`).
+Each day is played at many targets by a rule that knows nothing of it beforehand (`early`). Days of one kind (working days,
+Saturdays, Sundays) are taken as exchangeable: what that says of the highest of the days ahead needs no distribution (`_highest`).
+A target too low may end far above the one it should have been: where it does, the month begins with a safer one (`_safe_kw`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,9 @@ import numpy as np
 from msgspec import Struct
 
 from gridtide.market.tariff import Tariff
+from gridtide.plan.early import import_kw
 from gridtide.plan.forecast_calendar import DAY_S, Calendar, Floats, Ints, local_index, moments
-from gridtide.plan.horizon import Horizon
+from gridtide.plan.horizon import Bools, Horizon
 from gridtide.plan.optimise import Settings, optimise
 from gridtide.plan.registers import Peaks, Rates, Register, windows
 from gridtide.plan.stays import Stay, vehicles
@@ -22,6 +24,12 @@ LEVELS = tuple((k + 0.5) / 20.0 for k in range(20))
 EXACT = Settings(exact_below=1 << 30)
 LEAST_DAYS = 3
 BUSY_STAYS = 60
+_LEVELS = 16
+"""Targets tried at once, and again around the best."""
+_LOWEST = 0.7
+"""Lowest target tried, as a share of the day's highest load."""
+_UNSEEN = 0.5
+"""Share of a surprise that a plan does not see coming."""
 _LEAST_SCALE = 0.005
 """Of the highest peak: the tail is at least as wide."""
 
@@ -34,7 +42,9 @@ class DayPeak(Struct, frozen=True, eq=False):
     group: int
     """Kind of day: working day 0, Saturday 1, Sunday or holiday 2."""
     peak_kw: Mapping[tuple[int, int], float]
-    """Holdable peak by charge and period."""
+    """By charge and period: the lowest peak that a target known from the morning on would have led to."""
+    steep: float = 1.0
+    """By how many kW a target one kW below that would have ended above it."""
 
 
 class DayFacts(Struct, frozen=True, eq=False, kw_only=True):
@@ -70,23 +80,56 @@ def hindsight(facts: DayFacts, join: int = 1) -> tuple[Horizon, tuple[Register, 
 
 
 def day_peak(facts: DayFacts, calendar: Calendar) -> DayPeak:
-    """The peaks of the lowest bill of a day that is over, every register at its full price; a busy day by half hours, which takes
-    a fifth of the time and finds a peak no lower."""
-    horizon, registers = hindsight(facts, 2 if len(facts.stays) > BUSY_STAYS else 1)
+    """The peaks of the lowest target that was held all day, and what a lower one would have led to."""
     starts = facts.rates.starts_s
-    rows = vehicles(
-        facts.stays,
-        horizon.start_s + 3600.0 * horizon.hours[0] * np.arange(horizon.steps),
-        horizon.hours,
-        facts.wear_price_per_kwh,
-    )
-    if rows.size and registers:
-        peak_kw = optimise(horizon, rows, EXACT)[0].peak_kw
-    else:
-        peak_kw = np.array([float(horizon.load_high_kw[w.mask].max(initial=0.0)) for w in horizon.demand])
     group = int(moments(calendar, 900, local_index(calendar, 900, starts[:1])).group[0])
-    by = {(r[0], r[2]): float(kw) for r, kw in zip(registers, peak_kw, strict=True)}
-    return DayPeak(float(starts[0]), group, by)
+    found = windows(facts.rates, np.arange(starts.size), Peaks())
+    if not found:
+        return DayPeak(float(starts[0]), group, {})
+    masks = np.array([window.mask for _, window in found])
+    peak_kw, steep = _lived_with(facts, masks, np.array([window.price_per_kw[0] for _, window in found]))
+    by = {(register[0], register[2]): float(kw) for (register, _), kw in zip(found, peak_kw, strict=True)}
+    return DayPeak(float(starts[0]), group, by, steep)
+
+
+def _lived_with(facts: DayFacts, masks: Bools, price_per_kw: Floats) -> tuple[Floats, float]:
+    """For registers (R, S) the peaks (R,) of the targets that cost least, and by how many kW a target that is one kW lower raises
+    the peak above it (1: not at all, the peak stays where it is).
+
+    Several registers are tried in the proportion of the peaks of the day's lowest bill.
+    """
+    load_kw = np.array([facts.load_kw[mask].max() for mask in masks])
+    if not facts.stays:
+        return load_kw, 1.0
+
+    def peaks(scale: Floats) -> Floats:
+        target_kw = np.where(masks, base_kw[:, None], np.inf).min(axis=0)
+        targets = np.minimum(scale[:, None] * target_kw, facts.import_cap_kw)
+        lived = import_kw(facts.rates.starts_s, facts.rates.slot_s, facts.load_kw, facts.stays, targets)
+        return np.array([lived[:, mask].max(axis=1) for mask in masks]).T
+
+    base_kw = np.full(len(masks), facts.import_cap_kw)
+    free_kw = peaks(np.ones(1))[0]
+    base_kw = np.maximum(_lowest_bill(facts) if len(masks) > 1 else free_kw, 1e-3)
+    coarse = np.linspace(_LOWEST * (np.minimum(load_kw, free_kw) / base_kw).min(), (free_kw / base_kw).max(), _LEVELS)
+    reached = peaks(coarse)
+    best = int((reached @ price_per_kw).argmin())
+    fine = np.linspace(coarse[max(best - 1, 0)], coarse[min(best + 1, _LEVELS - 1)], _LEVELS)
+    tried = np.concatenate([reached[best : best + 1], peaks(fine)])
+    held_kw = tried[(tried @ price_per_kw).argmin()]
+    scale = (held_kw / base_kw).max()
+    below = (coarse < 0.98 * scale) & (coarse > 0.88 * scale)
+    target_kw = coarse[below, None] * base_kw
+    steep = (reached[below] - target_kw) / np.maximum(held_kw - target_kw, 1e-3)
+    return held_kw, max(float(steep.max(axis=1).mean()), 1.0) if below.any() else 1.0
+
+
+def _lowest_bill(facts: DayFacts) -> Floats:
+    """The peaks of a day's lowest bill, every register at its full price; a busy day by half hours, which takes a fifth of the time
+    and finds a peak no lower."""
+    horizon, _ = hindsight(facts, 2 if len(facts.stays) > BUSY_STAYS else 1)
+    begins = horizon.start_s + 3600.0 * horizon.hours[0] * np.arange(horizon.steps)
+    return optimise(horizon, vehicles(facts.stays, begins, horizon.hours, facts.wear_price_per_kwh), EXACT)[0].peak_kw
 
 
 def later_peaks(
@@ -106,8 +149,22 @@ def later_peaks(
         if charge >= 0 and tariff.demand[charge].per == "day":
             continue
         peaks = [day.peak_kw.get((charge, period), 0.0) for day in days]
-        found[(charge, 0, period)] = _highest(np.array(peaks), np.array([day.group for day in days]), ahead)
+        highest = np.array(_highest(np.array(peaks), np.array([day.group for day in days]), ahead))
+        # Days that are nowhere near the highest say nothing about what happens below it.
+        upper = np.quantile(peaks, 0.75)
+        steep = float(np.mean([day.steep for day, kw in zip(days, peaks, strict=True) if kw >= upper]))
+        found[(charge, 0, period)] = np.maximum(highest, _safe_kw(highest, steep)).tolist()
     return found
+
+
+def _safe_kw(highest_kw: Floats, steep: float) -> float:
+    """The target for a month whose days need at most one of the equally likely `highest_kw`.
+
+    Where C is needed a target T < C ends in a peak of T + steep (C - T), if nobody sees it coming; a plan sees a part. The expected
+    peak is lowest where C exceeds T with probability 1 / steep.
+    """
+    unseen = _UNSEEN * steep
+    return float(np.interp(1.0 - 1.0 / unseen, LEVELS, highest_kw)) if unseen > 1.0 else 0.0
 
 
 def _highest(peak_kw: Floats, group: Ints, ahead: Ints) -> list[float]:

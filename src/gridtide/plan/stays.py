@@ -3,13 +3,18 @@
 Energies are in the battery, powers magnitudes at the AC side, instants UTC epoch s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
 
 from gridtide.plan.horizon import Floats, Ints, Vehicles
 
+_HALF_PATIENT_H = 4.0
+"""Time to spare with which a vehicle is half as patient as one with no end of it."""
+_FREE = 1.5
+"""Of the hours kept: with so much to spare their power is cut by the most."""
+_LEAST_SHARE = 0.25
 NEED_PRICE_PER_KWH = 1_000.0
 """Far above what a kWh can save: a quarter hour of it moves a peak by 4 kW."""
 
@@ -39,7 +44,22 @@ class Stay(Struct, frozen=True):
     """Time at the beginning in which nothing flows."""
 
 
-def vehicles(stays: Sequence[Stay], starts_s: Floats, hours: Floats, wear_price_per_kwh: float) -> Vehicles:
+class Early(Struct, frozen=True):
+    """What keeps a plan from leaving to the end what may be done before, when nobody knows the load."""
+
+    hurry_per_kwh_h: float = 0.0
+    """Who has time to spare pays up to so much for every kWh held an hour: of equal plans the one is taken in which those with the
+    least time charge first."""
+    kept_h: float = 0.0
+    """Hours before a departure in which a vehicle with time to spare is planned with a part of its power."""
+
+
+NOT_EARLY = Early()
+
+
+def vehicles(
+    stays: Sequence[Stay], starts_s: Floats, hours: Floats, wear_price_per_kwh: float, early: Early = NOT_EARLY
+) -> Vehicles:
     """The rows of a plan over the steps that begin at `starts_s` (T,) and last `hours` (T,).
 
     A step in which a vehicle is connected for a part only has that part of its charging power; no need is put off by rounding.
@@ -60,6 +80,10 @@ def vehicles(stays: Sequence[Stay], starts_s: Floats, hours: Floats, wear_price_
     with np.errstate(invalid="ignore"):
         later = np.nan_to_num(column["charge_kw"] * column["efficiency"] * after_h, nan=0.0, posinf=1e12)
     required = np.maximum(column["required_kwh"] - later, 0.0)
+    spare_h = _spare_h(column, float(starts_s[0]) if steps else 0.0)
+    kept_h = np.where(column["knee_soc"] < 1.0, 0.0, early.kept_h)  # a taper needs that time itself
+    share *= _kept(spare_h, column["departs_s"], starts_s, ends_s, kept_h)
+    patience = 1.0 - _HALF_PATIENT_H / (spare_h + _HALF_PATIENT_H)
     return Vehicles(
         keys=tuple(stay.key for stay in stays), first=first, last=last,
         charge_kw=column["charge_kw"], discharge_kw=column["discharge_kw"],
@@ -68,11 +92,29 @@ def vehicles(stays: Sequence[Stay], starts_s: Floats, hours: Floats, wear_price_
         least_kwh=np.minimum(column["least_kwh"], np.maximum(column["capacity_kwh"], column["energy_kwh"])),
         energy_kwh=column["energy_kwh"], required_kwh=required,
         need_price_per_kwh=np.full(count, NEED_PRICE_PER_KWH), left_value_per_kwh=np.zeros(count),
-        wear_price_per_kwh=np.full(count, wear_price_per_kwh), calendar_price_per_kwh_h=np.zeros(count),
+        wear_price_per_kwh=np.full(count, wear_price_per_kwh), calendar_price_per_kwh_h=early.hurry_per_kwh_h * patience,
         group=np.array([stay.group for stay in stays], dtype=np.int64).reshape(count),
         knee_soc=column["knee_soc"], taper_kw=column["charge_kw"] * column["efficiency"],
         charge_limit_kw=column["charge_kw"][:, None] * share,
     )  # fmt: skip
+
+
+def _spare_h(column: Mapping[str, Floats], now_s: float) -> Floats:
+    """(N,): hours of each stay from now on beyond what full power needs, >= 0."""
+    power_kw = np.maximum(column["charge_kw"] * column["efficiency"], 1e-6)
+    needs_h = np.maximum(column["required_kwh"] - column["energy_kwh"], 0.0) / power_kw
+    stay_h = (column["departs_s"] - np.maximum(column["arrived_s"], now_s)) / 3600.0
+    return np.maximum(stay_h - needs_h, 0.0)
+
+
+def _kept(spare_h: Floats, departs_s: Floats, starts_s: Floats, ends_s: Floats, kept_h: Floats) -> Floats:
+    """(N, T): share of the charging power that may be planned; less only in the hours before a departure, `kept_h` (N,), and only
+    as far as the need fits without them."""
+    cut = np.clip(spare_h / np.maximum(_FREE * kept_h, 1e-9), 0.0, 1.0 - _LEAST_SHARE)
+    begin_s = np.maximum(starts_s, (departs_s - 3600.0 * kept_h)[:, None])
+    return np.asarray(
+        1.0 - cut[:, None] * np.clip(np.minimum(ends_s, departs_s[:, None]) - begin_s, 0.0, None) / (ends_s - starts_s)
+    )
 
 
 def _shares(begin_s: Floats, departs_s: Floats, starts_s: Floats, ends_s: Floats) -> Floats:

@@ -31,11 +31,12 @@ def day_plan(
     """The plan from the study's start to its end, in steps of the billed (sub-)interval.
 
     `asked_kwh`: AC energy that each session is to get, by its id; without an entry what a study would give it, which is never more
-    than full power over the stay. `clock` writes an instant, `timer` tells CPU seconds. The peak reached so far is what the fleet
-    could have held on the billing period's days before. Raises `ValueError` where no load before the day is known.
+    than full power over the stay. `clock` writes an instant, `timer` tells CPU seconds. The peak reached so far is what the
+    billing period's days before could have been lived with. Raises `ValueError` where no load before the day is known.
     """
     slots = round((inputs.end_s - inputs.start_s) / inputs.settings.interval.sub_s)
-    look = structs.replace(inputs.look, reach_h=(inputs.end_s - inputs.start_s) / 3600.0, fine_steps=slots)
+    # Who comes and goes is known here: no time is kept in hand.
+    look = structs.replace(inputs.look, reach_h=(inputs.end_s - inputs.start_s) / 3600.0, fine_steps=slots, kept_h=0.0)
     planning = Planning(inputs.tariff, inputs.settings, inputs.past, look, timer)
     question = planning.question(_midnight(inputs), site.fresh(inputs.settings))
     if question is None:

@@ -20,7 +20,7 @@ from gridtide.market.tariff import Tariff, billing_period, local_time
 from gridtide.model.decision import Decision, Snapshot
 from gridtide.model.fleet import FleetSample, Floats
 from gridtide.plan import foresight, store
-from gridtide.plan.expected import ExpectSettings, added, expected, history
+from gridtide.plan.expected import ExpectSettings, added, by_hour, history, still_to_come
 from gridtide.plan.forecast import Forecast, LoadSettings, fit, predict, update
 from gridtide.plan.forecast_calendar import DAY_S, Calendar
 from gridtide.plan.forecast_departures import VisitSettings, add_visits, no_visits, one_visit
@@ -68,6 +68,7 @@ class Ahead(Struct, frozen=True, eq=False):
     hour_s: float
     load: Forecast
     coming: list[Stay]
+    """By hour of arrival."""
 
 
 class Question(Struct, frozen=True, eq=False):
@@ -375,7 +376,8 @@ class Planning:
         return Known(
             here=self._here, now_s=snapshot.now_s, fleet=self._with_departures(snapshot.now_s, snapshot.fleet),
             rates=self._rates(snapshot.now_s), begun_kwh=begun_kws / 3600.0,
-            peaks=self._peaks, later_kw={}, load=ahead.load, expected=ahead.coming, own_limit_kw=self._own_kw,
+            peaks=self._peaks, later_kw={}, load=ahead.load,
+            expected=still_to_come(ahead.coming, snapshot.now_s), own_limit_kw=self._own_kw,
         )  # fmt: skip
 
     def _rates(self, now_s: float) -> Rates:
@@ -410,7 +412,7 @@ class Planning:
         if last is not None and last.hour_s == hour_s:
             self._expected = structs.replace(last, slot_s=slot_s, load=load)
             return self._expected
-        coming = expected(self._history, now_s, now_s + reach_s, self._expect)
+        coming = by_hour(self._history, now_s, now_s + reach_s, self._expect)
         self._expected = Ahead(slot_s, hour_s, load, coming)
         return self._expected
 
