@@ -1,6 +1,7 @@
 """Tokens, ownership of transactions, the registry, and people's calls to stations; raw frames in virtual time."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from gridtide.run.csms.operate import CallOutcome, StationOffline
 from gridtide.run.csms.registry import Registry, StationEntry, TokenEntry
-from gridtide.run.csms.station import DriverDefault
+from gridtide.run.csms.station import BELIEVED_S, DriverDefault
 from gridtide.run.doors import RegistryDoors
 from gridtide.run.store import MemoryStore
 from tests.day.raw_station import RawStation, event
@@ -389,6 +390,30 @@ def test_clearing_profiles_ends_the_right_to_discharge_until_the_one_underneath_
         await ward.clock.sleep(0.5)
         assert ward_underlays(raw) == underlays + 1
         assert ward.board.may_discharge[0]
+
+    on_wire(scenario)
+
+
+def test_no_lease_is_stamped_by_a_clock_that_was_set_right_before_that_is_believed() -> None:
+    async def scenario() -> None:
+        ward = Told()
+        raw = await ward.giving()
+        ahead = datetime.fromtimestamp(ward.clock.wall() + 110.0, UTC).isoformat()
+        await raw.tell("Updated", 1, timestamp=ahead)
+        assert not ward.board.may_discharge[0]
+        for second in range(int(BELIEVED_S)):
+            await raw.tell("Updated", 2 + second)
+            assert not ward.board.may_discharge[0], "its lease would begin two minutes later"
+            await ward.cycles(-5.0, 2)
+        assert min(raw.powers_w, default=0.0) >= 0.0
+        await ward.clock.sleep(0.5)
+        await raw.tell("Updated", 30)
+        assert ward.board.may_discharge[0]
+        ward.apply(-5.0)
+        await ward.clock.sleep(0.1)
+        _, payload = raw.heard[-1]
+        begins = datetime.fromisoformat(payload["chargingProfile"]["chargingSchedule"][0]["startSchedule"])
+        assert abs(begins.timestamp() - ward.clock.wall()) < 1.0
 
     on_wire(scenario)
 

@@ -6,8 +6,16 @@ import pytest
 import structlog
 
 from gridtide.run.verify import campaign
+from gridtide.run.verify.faults import read
 
 DURATION_S = 1200.0
+FOUND = [
+    # a report of before the last setpoint was taken for what a vehicle does now
+    (98, "FT33a@204.3+7~1493675428,FT30b@319.6+13.4~583346696", 335.0),
+    # a clock was set right, and setpoints were still stamped by what it had told before
+    (54, "FT13a@1621.5+19.9:6~2091664688,FT30a@1640.1+44.9~301351721", 1715.0),
+]
+"""What longer campaigns found: seed, faults, and how much of the hour shows it."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +32,8 @@ def test_nothing_is_violated_on_a_random_site_under_random_faults(seed: int) -> 
     assert without.violations == (), without.command
     assert with_faults.faults
     assert without.faults == ()
+
+
+@pytest.mark.parametrize(("seed", "faults", "until_s"), FOUND)
+def test_what_was_found_stays_mended(seed: int, faults: str, until_s: float) -> None:
+    assert campaign.run_case(seed, 3600.0, campaign.EVSES, read(faults), until_s).violations == ()

@@ -102,9 +102,8 @@ def no_export_bound(patch: Patch) -> None:
 def other_rows_do_not_count(patch: Patch) -> None:
     bound = guard._export_bound
 
-    def apart(cut: Any, verdict: Any, limits: Any, unsure: Any, order: Any) -> None:
-        twice = structs.replace(unsure, known_kw=2.0 * unsure.known_kw)
-        bound(cut, verdict, limits, twice, order)
+    def apart(cut: Any, verdict: Any, limits: Any, unsure: Any, known: Any, order: Any) -> None:
+        bound(cut, verdict, limits, unsure, 2.0 * known, order)
 
     patch.setattr(guard, "_export_bound", apart)
 
@@ -112,8 +111,8 @@ def other_rows_do_not_count(patch: Patch) -> None:
 def margin_forgotten(patch: Patch) -> None:
     bound = guard._export_bound
 
-    def without(cut: Any, verdict: Any, limits: Any, unsure: Any, order: Any) -> None:
-        bound(cut, verdict, structs.replace(limits, import_margin_kw=0.0), unsure, order)
+    def without(cut: Any, verdict: Any, limits: Any, unsure: Any, known: Any, order: Any) -> None:
+        bound(cut, verdict, structs.replace(limits, import_margin_kw=0.0), unsure, known, order)
 
     patch.setattr(guard, "_export_bound", without)
 

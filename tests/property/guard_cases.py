@@ -81,14 +81,34 @@ def case(seed: int, rows: int | None = None) -> Case:
     sign = rng.choice([-1.0, 0.0, 1.0], size)
     state = GuardState(
         sign * rng.uniform(0.0, 22.0, size), sign, NOW_S - rng.choice([1.0, 40.0, 1e5], size),
-        np.random.default_rng([seed, 2]).random(size) < 0.2,
+        np.random.default_rng([seed, 2]).random(size) < 0.2, np.full(size, -np.inf),
         reverse_until_s=NOW_S + 5.0 if rng.random() < 0.05 else -np.inf,
     )  # fmt: skip
+    fleet, state = _asked_lately(np.random.default_rng([seed, 3]), table, fleet, truth, state)
+    snapshot = structs.replace(snapshot, fleet=fleet)
     return Case(
         table=table, limits=limits, snapshot=snapshot, verdict=verdict, wish_kw=rng.uniform(-30.0, 30.0, size),
         rank=rng.uniform(0.0, 9.0, size), state=state, cycle_s=float(rng.choice([0.1, 0.5, 60.0])), truth_kw=truth,
         building_kw=building_kw, permit=_permit(np.random.default_rng([seed, 1]), groups),
     )  # fmt: skip
+
+
+def _asked_lately(
+    rng: np.random.Generator, table: EvseTable, fleet: FleetSample, truth: Floats, state: GuardState
+) -> tuple[FleetSample, GuardState]:
+    """In some cases rows do what was asked of them a moment ago: give less, or charge more, than they reported before."""
+    rows = (
+        fleet.connected & (fleet.age_s <= GUARD.silent_s) & (fleet.power_kw == truth) & (rng.random(truth.size) < 0.5)
+    )
+    if rng.random() < 0.7:
+        return fleet, state
+    before = truth - rng.random(truth.size) * (truth + table.discharge_kw)
+    since_s = rng.random(truth.size) * (fleet.age_s + GUARD.follow_s)
+    asked = structs.replace(
+        state, setpoint_kw=np.where(rows, truth, state.setpoint_kw), moved_s=np.where(rows, NOW_S - since_s, state.moved_s),
+        direction=np.where(rows & (truth != 0.0), np.sign(truth), state.direction),
+    )  # fmt: skip
+    return structs.replace(fleet, power_kw=np.where(rows, before, fleet.power_kw)), asked
 
 
 def _permit(rng: np.random.Generator, groups: int) -> GridPermit:

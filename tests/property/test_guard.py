@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -281,6 +281,31 @@ def test_a_greedy_wish_never_costs_a_driver_the_departure(
             break  # ready, and the guard has stopped for good
     if gave:
         assert soc >= goal - 1e-6
+
+
+@given(st.lists(st.integers(0, 9), min_size=3, max_size=3), st.floats(11.0, 45.0))
+@example([9, 4, 0], 12.0)
+@settings(max_examples=50, deadline=None)
+def test_old_reports_bring_no_discharge_back(phases: list[int], load_kw: float) -> None:
+    """I1: a load is thrown off while vehicles give. They follow within 0.1 s and report once a second, in any phase of the cycle:
+    the margin is there with the next cycle, and stays."""
+    table, limits, rules = evse_table(3, ramp_kw_per_s=11.0), SiteLimits(transformer_kw=1e3), needs.NeedSettings()
+    state, power, told, heard_s = guard.fresh(3), np.zeros(3), np.zeros(3), np.zeros(3)
+    wish, rest = np.full(3, -11.0), np.zeros(3, dtype=np.uint8)
+    for tick in range(120):
+        now_s, building_kw = 0.1 * tick, 85.0 if tick < 60 else load_kw
+        reports = np.array(phases) == tick % 10
+        told, heard_s = np.where(reports, power, told), np.where(reports, now_s, heard_s)
+        power = state.setpoint_kw
+        import_kw = building_kw + float(power.sum())
+        assert tick < 60 + 6 or import_kw >= limits.import_margin_kw - 1e-6
+        if tick % 5 == 0:
+            fleet = fleet_sample(3, power_kw=told, age_s=now_s - heard_s)
+            snap = Snapshot(mono_s=now_s, now_s=now_s, meter=None, fleet=fleet)
+            state, _, _, _ = guard.clamp(
+                wish, rest, np.arange(3.0), snap, Verdict(True, import_kw, import_kw), needs.assess(table, fleet, rules, 0.5),
+                table, limits, state, guard.GuardSettings(), rules, 0.5,
+            )  # fmt: skip
 
 
 @given(st.lists(st.tuples(st.floats(-30.0, 30.0), st.sampled_from([0.2, 0.5, 5.0])), min_size=2, max_size=40), SEEDS)

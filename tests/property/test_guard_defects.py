@@ -32,6 +32,7 @@ DEFECTS = [
     ("I1", "the last reading counts, not the lowest", "room = verdict.low_kw -", "room = verdict.power_kw -"),
     ("I1", "charging that was only wished is load", "np.minimum(np.maximum(known, 0.0), np.maximum(cut.power_kw - WATT_KW, 0.0))",
      "np.maximum(cut.power_kw, 0.0)"),
+    ("I1", "a report of before the last setpoint counts", "np.fmax(unsure.known_kw, state.setpoint_kw))", "unsure.known_kw)"),
     ("I2", "discharge earns credit", "room = cap - uncontrolled -",
      "room = cap - uncontrolled + float(np.maximum(-cut.power_kw, 0.0).sum()) -"),
     ("I2", "what a silent station takes is not set aside", "silent, table.fallback_kw, 0.0),\n        float(",

@@ -322,6 +322,29 @@ def test_the_planned_import_stays_at_the_margin(
     assert answer.kw[0] == pytest.approx(kw, abs=1e-9)
 
 
+OLD: list[tuple[tuple[float, float], tuple[float, float], float, float, float]] = [
+    # reported powers, last setpoints, their age, age of the reports, discharge
+    ((-8.0, 0.0), (-3.0, 0.0), 1.0, 0.5, -5.0),
+    ((-8.0, 0.0), (-3.0, 0.0), 1.0, 0.4, -10.0),  # it was seen since
+    ((-8.0, 0.0), (-3.0, 0.0), 0.4, 0.0, -5.0),
+    ((-8.0, 0.0), (-3.0, 0.0), 1.0, NAN, 0.0),
+    ((-8.0, 0.0), (-9.0, 0.0), 0.5, 0.5, -10.0),  # more may not flow yet
+    ((0.0, 0.0), (0.0, 2.0), 0.5, 0.5, 0.0),  # what it charges may be in the reading, and is about to end
+    ((0.0, 5.0), (0.0, 5.0), INF, 1.9, -2.0),
+]
+
+
+@pytest.mark.parametrize(("power_kw", "setpoints", "moved_s", "age_s", "kw"), OLD)
+def test_a_report_from_before_the_last_setpoint_is_not_counted_on(
+    power_kw: tuple[float, float], setpoints: tuple[float, float], moved_s: float, age_s: float, kw: float
+) -> None:
+    answer = told(
+        -22.0, 0.0, fleet={"power_kw": power_kw, "age_s": age_s}, verdict=metered(400.0, 12.0 + 5.0 * (power_kw[1] > 0.0)),
+        state={"setpoint_kw": list(setpoints), "moved_s": [NOW_S - moved_s] * 2},
+    )  # fmt: skip
+    assert answer.kw[0] == pytest.approx(kw, abs=1e-9)
+
+
 @pytest.mark.parametrize(("power_kw", "setpoints", "until_s", "events", "after_s"), [
     (-0.5, [-5.0, 0.0], -INF, (), -INF),
     (-0.2, [-5.0, 0.0], -INF, (), -INF),
@@ -351,6 +374,7 @@ def test_what_is_remembered() -> None:
     assert after.setpoint_kw.tolist() == [5.0, 5.0, 0.0, -5.0, -5.0]
     assert after.direction.tolist() == [1.0, 1.0, 1.0, -1.0, -1.0]
     assert after.turned_s.tolist() == [7.0, NOW_S, 7.0, 7.0, NOW_S]
+    assert after.moved_s.tolist() == [NOW_S, NOW_S, -INF, NOW_S, NOW_S]
     assert (after.estop, after.reverse_until_s) == (False, -INF)
     new = guard.fresh(2)
     assert (new.setpoint_kw.tolist(), new.direction.tolist(), new.turned_s.tolist()) == (

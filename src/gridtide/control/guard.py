@@ -31,6 +31,8 @@ class GuardSettings(Struct, frozen=True, kw_only=True):
     """Discharge scales down linearly over this stretch above the lowest usable charge."""
     silent_s: float = 2.0
     """A station that said nothing for this long gives nothing."""
+    follow_s: float = 0.5
+    """A report that came so soon after a new setpoint may be of the time before it."""
     lease_s: float = 5.0
     """A discharge setpoint ends by itself after this time."""
     charge_lease_s: float = 60.0
@@ -50,6 +52,8 @@ class GuardState(Struct, frozen=True, eq=False):
     """Monotonic instant at which that direction was taken up."""
     away: Bools
     """No vehicle has stood there since: the next one's first direction is taken up anew."""
+    moved_s: Floats
+    """Monotonic instant of the last setpoint that was another than the one before."""
     estop: bool = False
     reverse_until_s: float = -math.inf
 
@@ -57,7 +61,8 @@ class GuardState(Struct, frozen=True, eq=False):
 def fresh(size: int) -> GuardState:
     """State before the first cycle: nothing flows."""
     zero = np.zeros(size)
-    return GuardState(zero, zero, np.full(size, -math.inf), np.zeros(size, dtype=np.bool_))
+    never = np.full(size, -math.inf)
+    return GuardState(zero, zero, never, np.zeros(size, dtype=np.bool_), never)
 
 
 @np.errstate(all="ignore")  # rubbish in one row may overflow on its way to "not a number", which allows nothing
@@ -106,7 +111,7 @@ def clamp(
         if cut.power_kw is not whole:  # before the export bound, which counts on the charging that is left
             _quantise(cut, table)
             whole = cut.power_kw
-        _export_bound(cut, verdict, limits, unsure, queue)
+        _export_bound(cut, verdict, limits, unsure, _most_kw(snapshot, unsure, state, settings), queue)
         cut.zero_discharge(now < reverse_until, Reason.REVERSE_POWER)
         if cut.power_kw is not whole:
             _quantise(cut, table)
@@ -402,7 +407,14 @@ def _fit(power_kw: Floats, share: Floats, cap_kw: float, queue: _Queue) -> Float
     return np.where(share > 0.0, np.minimum(power_kw, left / np.where(share > 0.0, share, 1.0)), power_kw)
 
 
-def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: Seen, queue: _Queue) -> None:
+def _most_kw(snapshot: Snapshot, unsure: Seen, state: GuardState, settings: GuardSettings) -> Floats:
+    """Power of each row, kW (n,), where the meter's sample may be newer than its report: once it was asked for something else,
+    nobody gives more than that, or charges less, until a report shows what it does."""
+    shown = snapshot.fleet.age_s < snapshot.mono_s - state.moved_s - settings.follow_s
+    return np.where(shown, unsure.known_kw, np.fmax(unsure.known_kw, state.setpoint_kw))
+
+
+def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: Seen, known: Floats, queue: _Queue) -> None:
     """Planned import stays at the margin (or above the allowed export); without a trusted meter nothing is given."""
     if not verdict.trusted:
         cut.zero_discharge(True, Reason.METER)
@@ -410,7 +422,6 @@ def _export_bound(cut: _Cut, verdict: Verdict, limits: SiteLimits, unsure: Seen,
     giving = np.maximum(-cut.power_kw, 0.0)
     if not np.count_nonzero(giving):
         return
-    known = unsure.known_kw
     charging = np.minimum(np.maximum(known, 0.0), np.maximum(cut.power_kw - WATT_KW, 0.0))
     least = limits.import_margin_kw if limits.export_kw <= 0.0 else -limits.export_kw
     # A row that cannot be seen may stop charging and start to give: both are withheld.
@@ -434,13 +445,15 @@ def _reverse(
 def _remember(
     state: GuardState, setpoint_kw: Floats, connected: Bools, now_s: float, estop: bool, reverse_until_s: float
 ) -> GuardState:
+    moved = setpoint_kw != state.setpoint_kw
+    moved_s = np.where(moved, now_s, state.moved_s) if np.count_nonzero(moved) else state.moved_s
     if not np.count_nonzero(setpoint_kw):
         away = ~connected | state.away
-        return GuardState(setpoint_kw, state.direction, state.turned_s, away, estop, reverse_until_s)
+        return GuardState(setpoint_kw, state.direction, state.turned_s, away, moved_s, estop, reverse_until_s)
     sign = np.sign(setpoint_kw)
     flows = sign != 0.0
     turned = flows & ((sign != state.direction) | state.away)
     direction = np.where(flows, sign, state.direction)
     away = ~connected | (state.away & ~flows)
     turned_s = np.where(turned, now_s, state.turned_s)
-    return GuardState(setpoint_kw, direction, turned_s, away, estop, reverse_until_s)
+    return GuardState(setpoint_kw, direction, turned_s, away, moved_s, estop, reverse_until_s)

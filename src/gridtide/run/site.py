@@ -255,9 +255,9 @@ class SiteService:
         """The loop stood still: the first thing that leaves is zero, and the next cycle decides from there."""
         self.stop_all()
         guarded = self.state.guard
-        self.state = structs.replace(
-            self.state, guard=structs.replace(guarded, setpoint_kw=np.zeros_like(guarded.setpoint_kw))
-        )
+        stopped = np.zeros_like(guarded.setpoint_kw)
+        moved_s = np.full_like(guarded.moved_s, self.clock.monotonic())
+        self.state = structs.replace(self.state, guard=structs.replace(guarded, setpoint_kw=stopped, moved_s=moved_s))
         self.note("loop_stalled", "site", stall)
 
     def _settings_under(self, held: Bound) -> control.Settings:

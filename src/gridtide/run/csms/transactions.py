@@ -217,8 +217,9 @@ class Transactions:
         if station.waited(stamp_s, monotonic_s, wall_s):
             return
         station.hear_clock(stamp_s, monotonic_s, wall_s)
-        # Whatever it is, no lease is built on a clock that may be off.
-        station.skew_s = stamp_s - wall_s
+        # Whatever it is, no lease is built on a clock that may be off: as it is told now, or as its setpoints are still stamped.
+        believed_s = station.its_time_s(monotonic_s, wall_s)
+        station.skew_s = max(stamp_s - wall_s, believed_s - wall_s, key=abs)
         if abs(station.skew_s) > SKEW_FLAG_S and station.first("skew"):
             self._desk.on_event("security", station.provision.identity, f"Its clock is off by {station.skew_s:.0f} s.")
 
