@@ -11,6 +11,7 @@ import pytest
 
 OFFICE = Path(__file__).parents[2] / "examples" / "office.toml"
 COMMAND = (
+    "env", "--default-signal=INT",  # what is started in the background by a shell ignores Ctrl-C
     sys.executable, "-m", "gridtide.app.cli", "simulate", str(OFFICE), "--days", "31", "--seeds", "9", "--processes", "2",
 )  # fmt: skip
 WAIT_S = 30.0
@@ -51,11 +52,17 @@ def test_no_process_is_left(number: signal.Signals, to_all: bool, code: int) -> 
     """`to_all`: as a terminal sends Ctrl-C, to the whole group."""
     program = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     began_s = time.monotonic()
-    while not until(len(players := children(program.pid)) >= 3, began_s):  # two players, and what tidies up after them
-        time.sleep(0.05)
-    assert all(is_deaf(pid) for pid in players)
-    (os.killpg if to_all else os.kill)(program.pid, number)
-    _, told = program.communicate(timeout=WAIT_S)
+    try:
+        while not until(
+            len(players := children(program.pid)) >= 3, began_s
+        ):  # two players, and what tidies up after them
+            time.sleep(0.05)
+        assert all(is_deaf(pid) for pid in players)
+        (os.killpg if to_all else os.kill)(program.pid, number)
+        _, told = program.communicate(timeout=WAIT_S)
+    finally:
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
     assert program.returncode == code
     assert number != signal.SIGINT or b"Traceback" not in told
     began_s = time.monotonic()
