@@ -108,9 +108,10 @@ def interval_share(horizon: Horizon) -> tuple[Floats, Floats]:
 def _rows(
     kind: str, step: Ints, profile: int, coef: Floats | float, rhs: Floats, window: int, price: Floats | float
 ) -> Floats:
-    n = step.size
-    columns = (KINDS.index(kind), step, profile, coef, rhs, window, price)
-    return np.vstack([np.broadcast_to(np.asarray(c, dtype=np.float64), (n,)) for c in columns])
+    found = np.empty((7, step.size))
+    found[0], found[1], found[2], found[3] = KINDS.index(kind), step, profile, coef
+    found[4], found[5], found[6] = rhs, window, price
+    return found
 
 
 def _peaks(horizon: Horizon) -> list[Floats]:

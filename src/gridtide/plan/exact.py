@@ -6,8 +6,6 @@ rows]. Where charging and discharging at once would pay (negative prices), rows 
 the other, are added until none is missing; what then is left to a mixed step shows as a gap.
 """
 
-from operator import attrgetter
-
 import highspy
 import numpy as np
 from msgspec import Struct
@@ -20,8 +18,7 @@ from gridtide.plan.store import Stores, tapered_kw
 _BASIC = int(highspy.HighsBasisStatus.kBasic)
 _PRIMAL = 4
 """HiGHS's number for the primal simplex method."""
-_VALUE = attrgetter("value")
-_STATUS = [highspy.HighsBasisStatus(k) for k in range(5)]
+_STATUS = [highspy.HighsBasisStatus(k) for k in range(3)]
 _BOTH_KW = 1e-6
 _TAPER_KW = 1e-4
 _CUT_ROUNDS = 20
@@ -38,7 +35,7 @@ class SolverError(ArithmeticError):
 class Basis(Struct, frozen=True, eq=False, kw_only=True):
     """Where an optimum stands, laid out by vehicle and step so that it can be carried over to a problem that has moved on.
 
-    Statuses are HiGHS's numbers: 0 lower bound, 1 basic, 2 upper bound, 3 zero, 4 nonbasic.
+    Statuses are HiGHS's numbers: 0 lower bound, 1 basic, 2 upper bound.
     """
 
     entry: NDArray[np.int8]
@@ -64,7 +61,22 @@ class Exact(Struct, frozen=True, eq=False, kw_only=True):
     """(N, T)."""
     dual: Floats
     """(R,) >= 0: price of each coupling row."""
-    basis: Basis
+    basis: Basis | None
+    """None where the solver ended without one."""
+
+
+class _Programme(Struct, frozen=True, eq=False, kw_only=True):
+    """A linear programme, its matrix by columns."""
+
+    cost: Floats
+    lower: Floats
+    upper: Floats
+    row_lower: Floats
+    row_upper: Floats
+    start: NDArray[np.int32]
+    index: NDArray[np.int32]
+    value: Floats
+    offset: float
 
 
 class _Layout(Struct, frozen=True, eq=False, kw_only=True):
@@ -134,8 +146,8 @@ def solve_exact(
     layout = _layout(stores, coupling)
     lp = _programme(stores, coupling, layout, weight)
     solver = silent_solver()
-    solver.setOptionValue("solver", method or ("ipm" if lp.num_col_ > _IPM_ABOVE else "simplex"))
-    solver.passModel(lp)
+    solver.setOptionValue("solver", method or ("ipm" if layout.size > _IPM_ABOVE else "simplex"))
+    _pass(solver, lp)
     if start is not None:
         solver.setBasis(_to_highs(start, layout, coupling))
         solver.setOptionValue("simplex_strategy", _PRIMAL)  # the last plan still fits, it is no longer the cheapest
@@ -147,7 +159,7 @@ def solve_exact(
         run_to_optimum(solver)
         solution = solver.getSolution()
         column = np.asarray(solution.col_value)
-        objective, basis = float(solver.getInfo().objective_function_value), solver.getBasis()
+        objective, basic = float(solver.getInfo().objective_function_value), _basic(solver, lp)
         cut = hull and _add_hull(solver, stores, layout, column, added)
         cut |= tapered is not None and _add_taper(solver, tapered, stores, layout, column, bent)
         if not cut:
@@ -156,15 +168,40 @@ def solve_exact(
     charge, discharge = np.zeros_like(stores.limit_kw), np.zeros_like(stores.limit_kw)
     charge[layout.row, layout.step] = column[: layout.n]
     discharge[layout.row, layout.step] = column[layout.n : 2 * layout.n]
-    found = _from_highs(basis, layout, stores, coupling, bent)
+    basis = None if basic is None else _basis(*basic, column, lp, layout, stores, coupling, bent)
     return Exact(
-        objective=objective, charge_kw=charge, discharge_kw=discharge, dual=np.maximum(-rows, 0.0), basis=found
+        objective=objective, charge_kw=charge, discharge_kw=discharge, dual=np.maximum(-rows, 0.0), basis=basis
     )
 
 
-def _from_highs(found: highspy.HighsBasis, at: _Layout, stores: Stores, coupling: Coupling, bent: Bools) -> Basis:
-    col = np.fromiter(map(_VALUE, found.col_status), dtype=np.int8)
-    row = np.fromiter(map(_VALUE, found.row_status), dtype=np.int8)
+def _pass(solver: highspy.Highs, lp: _Programme) -> None:
+    solver.passModel(
+        lp.cost.size, lp.row_lower.size, lp.value.size, int(highspy.MatrixFormat.kColwise), int(highspy.ObjSense.kMinimize),
+        lp.offset, lp.cost, lp.lower, lp.upper, lp.row_lower, lp.row_upper, lp.start, lp.index, lp.value,
+        np.zeros(lp.cost.size, dtype=np.int32),
+    )  # fmt: skip
+
+
+def _basic(solver: highspy.Highs, lp: _Programme) -> tuple[Bools, Bools] | None:
+    """Which columns and which rows (without those added later) are basic; None where the solver ended without a basis."""
+    status, number = solver.getBasicVariables()  # type: ignore[attr-defined]
+    if status != highspy.HighsStatus.kOk:
+        return None
+    col, row = np.zeros(lp.cost.size, dtype=np.bool_), np.zeros(lp.row_lower.size, dtype=np.bool_)
+    col[number[number >= 0]] = True
+    rows = -1 - number[number < 0]
+    row[rows[rows < row.size]] = True
+    return col, row
+
+
+def _basis(
+    basic_col: Bools, basic_row: Bools, column: Floats, lp: _Programme, at: _Layout, stores: Stores, coupling: Coupling,
+    bent: Bools,
+) -> Basis:  # fmt: skip
+    col = np.where(column - lp.lower > lp.upper - column, np.int8(2), np.int8(0))
+    col[basic_col] = _BASIC
+    row = np.where(np.isinf(lp.row_lower), np.int8(2), np.int8(0))
+    row[basic_row] = _BASIC
     n, people = at.n, at.who.size
     entry = np.zeros((4, *stores.limit_kw.shape), dtype=np.int8)
     for k, part in enumerate((col[:n], col[n : 2 * n], col[2 * n : 3 * n], row[:n])):
@@ -173,7 +210,7 @@ def _from_highs(found: highspy.HighsBasis, at: _Layout, stores: Stores, coupling
     vehicle[0, at.who], vehicle[1, at.who] = col[3 * n : at.z], row[n : n + people]
     rows = np.full((2, coupling.size), _BASIC, dtype=np.int8)
     rows[0, coupling.window < 0] = col[at.slacks : at.size]
-    rows[1] = row[n + people + at.pair.size :][: coupling.size]
+    rows[1] = row[n + people + at.pair.size :]
     return Basis(entry=entry, vehicle=vehicle, row=rows, peak=col[at.peaks : at.slacks], bent=bent)
 
 
@@ -209,27 +246,24 @@ def _layout(stores: Stores, coupling: Coupling) -> _Layout:
     return _Layout(row=row, step=step, begins=begins, ends=ends, who=who, pair=pair, segments=segments, n=n, size=size)
 
 
-def _programme(stores: Stores, coupling: Coupling, at: _Layout, weight: Floats) -> highspy.HighsLp:
-    lp = highspy.HighsLp()
-    rows = at.n + at.who.size + at.pair.size + coupling.size
-    lp.num_col_, lp.num_row_ = at.size, rows
-    lp.col_cost_, lp.col_lower_, lp.col_upper_ = _columns(stores, coupling, at, weight)
+def _programme(stores: Stores, coupling: Coupling, at: _Layout, weight: Floats) -> _Programme:
     previous = np.zeros(at.n)
     previous[at.begins] = stores.table[at.who, 6]
     inf, need = highspy.kHighsInf, stores.table[at.who, 7]
-    lp.row_lower_ = np.concatenate([previous, need, np.zeros(at.pair.size), np.full(coupling.size, -inf)])
     # The peak of a window starts at `from_kw[0]`: its rows' limit moves by it.
-    start = np.array([f[0] for f in coupling.window_from] + [0.0])
-    rhs = coupling.rhs + start[coupling.window]
-    lp.row_upper_ = np.concatenate([previous, np.full(at.who.size, inf), np.zeros(at.pair.size), rhs])
-    lp.offset_ = coupling.base_cost
+    from_kw = np.array([f[0] for f in coupling.window_from] + [0.0])
+    rhs = coupling.rhs + from_kw[coupling.window]
+    cost, lower, upper = _columns(stores, coupling, at, weight)
     row, col, val = _entries(stores, coupling, at, weight)
     order = np.argsort(col, kind="stable")
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-    lp.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(col, minlength=at.size))])
-    lp.a_matrix_.index_ = row[order]
-    lp.a_matrix_.value_ = val[order]
-    return lp
+    start = np.zeros(at.size + 1, dtype=np.int32)
+    np.cumsum(np.bincount(col, minlength=at.size), out=start[1:])
+    return _Programme(
+        cost=cost, lower=lower, upper=upper,
+        row_lower=np.concatenate([previous, need, np.zeros(at.pair.size), np.full(coupling.size, -inf)]),
+        row_upper=np.concatenate([previous, np.full(at.who.size, inf), np.zeros(at.pair.size), rhs]),
+        start=start, index=row[order].astype(np.int32), value=val[order], offset=coupling.base_cost,
+    )  # fmt: skip
 
 
 def _columns(stores: Stores, coupling: Coupling, at: _Layout, weight: Floats) -> tuple[Floats, Floats, Floats]:

@@ -114,10 +114,10 @@ def known(memory: Memory, at: Moments, lead: Ints, extras: Floats) -> Known:
     latest = np.where(sound, memory.load[place], profile)
     deviation = np.where(sound[:, None], memory.deviation[place], 0.0)
     scale = memory.scale[0] if memory.scale[0] > 0.0 else 1.0
-    same_slot_surprise = np.nan_to_num(_recall(memory, memory.surprise, a_day_back))
-    two_days_surprise = np.nan_to_num(_recall(memory, memory.surprise, a_day_back - per_day))
+    same_slot_surprise = _or_zero(_recall(memory, memory.surprise, a_day_back))
+    two_days_surprise = _or_zero(_recall(memory, memory.surprise, a_day_back - per_day))
     week_or_profile = np.where(same_kind & np.isfinite(last_week), last_week, kind)
-    busy = np.nan_to_num(profile) / scale
+    busy = _or_zero(profile) / scale
     around = _around(memory, at, lead, group)
     columns = [
         kind,
@@ -152,10 +152,20 @@ def _group_value(memory: Memory, at: Moments, a_day_back: Ints) -> Floats:
     then = np.where(memory.at[place] == a_day_back, memory.group_then[place, at.group], np.nan)
     now = memory.group_profile[at.group, at.slot]
     value = np.where(np.isfinite(then), then, now)
+    is_known = np.isfinite(value)
+    return value if is_known.all() else np.where(is_known, value, _any_day(memory)[at.slot])
+
+
+def _any_day(memory: Memory) -> Floats:
+    """(steps of a day,): mean of the groups' profiles, nan where none is known."""
     seen = np.isfinite(memory.group_profile)
     total, groups = np.where(seen, memory.group_profile, 0.0).sum(axis=0), seen.sum(axis=0)
-    any_day = np.where(groups > 0, total / np.maximum(groups, 1), np.nan)
-    return np.where(np.isfinite(value), value, any_day[at.slot])
+    return np.where(groups > 0, total / np.maximum(groups, 1), np.nan)
+
+
+def _or_zero(values: Floats) -> Floats:
+    """What is not a number is 0."""
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _around(memory: Memory, at: Moments, lead: Ints, group: Floats) -> Floats:
@@ -193,7 +203,7 @@ def influences(temperature_c: Floats, occupancy: Floats) -> Floats:
 
 def _unusual(memory: Memory, at: Moments, extras: Floats) -> Floats:
     """Outside influences less what is usual at that time; 0 where either is not known."""
-    return np.nan_to_num(extras - memory.extra_profile[at.group, at.slot])
+    return _or_zero(extras - memory.extra_profile[at.group, at.slot])
 
 
 def absorb(

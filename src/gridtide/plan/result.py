@@ -95,15 +95,16 @@ def follow(horizon: Horizon, vehicles: Vehicles, stores: Stores, power_kw: Float
 def _follow(horizon: Horizon, vehicles: Vehicles, stores: Stores, power_kw: Floats) -> Flow:
     there = connected(vehicles.first, vehicles.last, horizon.steps)
     wish = np.where(there, np.clip(power_kw, -stores.table[:, 1:2], stores.limit_kw), 0.0)
-    eta_c, eta_d, capacity, least, start = (stores.table[:, k] for k in (2, 3, 4, 5, 6))
+    eta_c, eta_d, capacity, least, energy = (stores.table[:, k] for k in (2, 3, 4, 5, 6))
     curved = bool((vehicles.knee_soc < 1.0).any())
-    stored, energy = np.empty(wish.T.shape), start
     kept = np.ascontiguousarray(wish.T)
-    for t, h in enumerate(horizon.hours):
+    stored = np.empty(kept.shape)
+    for t, h in enumerate(horizon.hours.tolist()):
         kw = kept[t]
         if curved:
             kw = np.minimum(kw, tapered_kw(vehicles, horizon.hours[t : t + 1], energy[:, None])[:, 0])
-        kw = np.clip(kw, -np.maximum(energy - least, 0.0) * eta_d / h, np.maximum(capacity - energy, 0.0) / (eta_c * h))
+        room_kwh, held_kwh = np.maximum(capacity - energy, 0.0), np.maximum(energy - least, 0.0)
+        kw = np.maximum(np.minimum(kw, room_kwh / (eta_c * h)), held_kwh * eta_d / -h)
         energy = energy + np.where(kw > 0.0, kw * eta_c, kw / eta_d) * h
         kept[t], stored[t] = kw, energy
     return Flow(power_kw=np.ascontiguousarray(kept.T), energy_kwh=np.ascontiguousarray(stored.T))

@@ -40,8 +40,10 @@ _OVER = 1.001
 REPLAN_S = 3600.0
 UNKNOWN_S = 60.0
 """Pause while nothing is known of the load."""
-_SAME = np.array([0.1, 0.005, 0.5, 60.0])
+_SAME = np.array([[0.1], [0.005], [0.5], [60.0]])
 """Changes of capacity (kWh), needed charge, energy to be delivered (kWh) and departure (s) that are none."""
+_UNTOLD = -1e12
+"""Stands for what nobody told."""
 _EARLY = 0.25
 """Quantile of the departure that is planned for where nobody told one."""
 
@@ -128,7 +130,8 @@ class Planning:
         self._recent: list[Stay] = []
         self._history = history(past.stays, past.stays_since_s, self._expect)
         self._open: dict[int, Stay] = {}
-        self._asked: Floats | None = None
+        self._asked = np.full((4, settings.table.size), _UNTOLD)
+        self._bays = ~settings.table.storage
         self._there = np.zeros(settings.table.size, dtype=np.bool_)
         self._visits = add_visits(no_visits(VisitSettings(calendar=self._calendar)), map(_visit, past.stays))
         self._peaks, self._earlier_kw, self._period_s = Peaks(), list(past.peaks_kw), -np.inf
@@ -193,17 +196,14 @@ class Planning:
         if self._history.since_s == np.inf:
             self._history = structs.replace(self._history, since_s=now_s)
         asked = np.array([fleet.capacity_kwh, fleet.need_soc, fleet.need_kwh, now_s + fleet.left_s])
-        there = fleet.connected & ~self._settings.table.storage
-        if self._asked is None:
-            self._asked = np.full_like(asked, np.nan)
+        asked = np.where(np.isfinite(asked), asked, _UNTOLD)
+        there = fleet.connected & self._bays
         # Another battery in a bay is another vehicle; another need or departure is another wish of the same driver.
-        with np.errstate(invalid="ignore"):
-            changed = np.abs(asked - self._asked) > _SAME[:, None]
-            changed |= np.isnan(asked) != np.isnan(self._asked)
-        if not changed.any() and np.array_equal(there, self._there):
+        changed = np.abs(asked - self._asked) > _SAME
+        if not np.count_nonzero(changed) and not np.count_nonzero(there != self._there):
             self._asked = asked
             return
-        other = changed[0] & ~np.isnan(self._asked[0]) & ~np.isnan(asked[0])
+        other = changed[0] & (self._asked[0] != _UNTOLD) & (asked[0] != _UNTOLD)
         left = self._there & (~there | other)
         came = there & (~self._there | other)
         for row in np.flatnonzero(left).tolist():
