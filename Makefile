@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 MUTATION := .venv/mutation
 
-.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser fuzz kill-test soak mutate fuzz-guard verify verify-pairs safety-case pysam blast-wear
+.PHONY: demo test test-fast coverage lint bench docs lock clean setup browser fuzz kill-test soak mutate fuzz-guard verify verify-pairs safety-case pysam blast-wear plan-peers
 
 setup: $(STAMP)
 
@@ -71,7 +71,7 @@ $(MUTATION)/.installed: $(STAMP) tools/mutation-requirements.txt
 mutate: $(MUTATION)/.installed
 	$(BIN)/python tools/mutate.py $(ARGS)
 
-# Peers with pins of their own, each in an environment of its own: bills against NREL PySAM, wear against BLAST-Lite.
+# Peers with pins of their own, each in an environment of its own: bills against NREL PySAM, wear against BLAST-Lite, plans against cvxpy and pyomo.
 .venv/%/.installed: tools/%-requirements.txt $(STAMP)
 	rm -rf .venv/$*
 	$(PYTHON) -m venv .venv/$*
@@ -83,6 +83,9 @@ pysam: .venv/pysam/.installed
 
 blast-wear: .venv/blast/.installed
 	.venv/blast/bin/python tools/blast_wear.py $(ARGS)
+
+plan-peers: .venv/planners/.installed
+	PYTHONPATH=src .venv/planners/bin/python bench/plan.py $(ARGS)
 
 # The whole program on virtual time under random faults, every invariant at every tick (docs/verify.md). Fewer: SEEDS=10 HOURS=0.5.
 verify: $(STAMP)
@@ -111,6 +114,8 @@ lock:
 	  --no-annotate --no-header pyproject.toml tools/build-requirements.in -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --constraint requirements.lock tools/mutation-requirements.in -o tools/mutation-requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra fleet \
+	  --constraint requirements.lock pyproject.toml tools/planners-requirements.in -o tools/planners-requirements.txt
 	for peer in pysam blast; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --no-header tools/$$peer-requirements.in -o tools/$$peer-requirements.txt || exit 1; done
 
