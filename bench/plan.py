@@ -120,10 +120,11 @@ def peer_results(horizon: Horizon, vehicles: Vehicles, optimum: float | None) ->
         if absent := peers.missing(*modules):
             found[name] = f"skipped, {absent}"
             continue
-        seconds, objective = cpu_s(partial(run, horizon, vehicles))
+        seconds, value = cpu_s(partial(run, horizon, vehicles))
+        objective = float(value)
         found[name] = {"cpu_s": round(seconds, 3), "objective": objective, "version": importlib.metadata.version(name)}
         if optimum is not None:
-            found[name]["same_optimum"] = abs(objective - optimum) < 1e-5 * abs(optimum)
+            found[name]["same_optimum"] = bool(abs(objective - optimum) < 1e-5 * abs(optimum))
     return found
 
 
