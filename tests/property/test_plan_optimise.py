@@ -1,11 +1,13 @@
 """Whatever the problem: a plan that the batteries can follow, a bound that holds, and nothing missed in silence."""
 
+import highspy
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from gridtide.plan import exact
 from gridtide.plan.coupling import admissible, couple, lower_bound, tolls
 from gridtide.plan.exact import solve_exact
 from gridtide.plan.fleet import FleetSettings
@@ -94,6 +96,31 @@ def test_exact_and_fleet_against_the_whole_programme(kind: str, seed: int, size:
         if chosen is not FLEET:
             assert plan.bound == pytest.approx(optimum, abs=slack)
             assert kind == "negative" or plan.costs.total == pytest.approx(optimum, abs=slack)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 12), steps=st.integers(2, 24))
+def test_a_programme_that_starts_from_its_own_basis_is_solved_already(
+    kind: str, seed: int, size: int, steps: int
+) -> None:
+    h, v = random_problem(seed, size, steps, kind)
+    stores = prepare(h, v)
+    coupling = couple(h, v, stores)
+    iterations = []
+    run = exact.run_to_optimum
+
+    def counted(solver: highspy.Highs) -> None:
+        run(solver)
+        iterations.append(solver.getInfo().simplex_iteration_count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "run_to_optimum", counted)
+        first = solve_exact(stores, coupling, hull=False)
+        again = solve_exact(stores, coupling, hull=False, start=first.basis)
+    assert first.basis is not None
+    assert iterations[1] == 0
+    assert again.objective == pytest.approx(first.objective, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS[:-1])

@@ -200,8 +200,7 @@ def _basis(
 ) -> Basis:  # fmt: skip
     col = np.where(column - lp.lower > lp.upper - column, np.int8(2), np.int8(0))
     col[basic_col] = _BASIC
-    row = np.where(np.isinf(lp.row_lower), np.int8(2), np.int8(0))
-    row[basic_row] = _BASIC
+    row = basic_row.astype(np.int8)  # the others rest at the one bound they have
     n, people = at.n, at.who.size
     entry = np.zeros((4, *stores.limit_kw.shape), dtype=np.int8)
     for k, part in enumerate((col[:n], col[n : 2 * n], col[2 * n : 3 * n], row[:n])):
