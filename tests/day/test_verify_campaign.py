@@ -34,6 +34,21 @@ def test_nothing_is_violated_on_a_random_site_under_random_faults(seed: int) -> 
     assert without.faults == ()
 
 
+PAIRS = [
+    (8, "FT03@20+15.9~554542123,FT23a@21.1+15.7~601098158"),
+    (1, "FT15@20+24.6~213493104,FT05@20+6.8~615779404"),
+    (8, "FT08a@20+14:2~318757255,FT08b@22.1+19.6~181666701"),
+    (3, "FT08b@20+11.5~607195127,FT26a@20+23.7:3~1027356003"),
+    (8, "FT09@20+11.1:2~1541322898,FT26a@20+17.6:2~894993587"),
+]
+"""What pairs of faults found, in the vehicles' trust as in the harness."""
+
+
+@pytest.mark.parametrize(("seed", "faults"), PAIRS)
+def test_what_pairs_found_stays_mended(seed: int, faults: str) -> None:
+    assert campaign.run_case(seed, 115.0, campaign.EVSES, read(faults)).violations == ()
+
+
 @pytest.mark.parametrize(("seed", "faults", "until_s"), FOUND)
 def test_what_was_found_stays_mended(seed: int, faults: str, until_s: float) -> None:
     assert campaign.run_case(seed, 3600.0, campaign.EVSES, read(faults), until_s).violations == ()

@@ -119,12 +119,13 @@ def test_the_guard_never_lets_more_out_for_a_doubt(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_noise_of_meters_and_rounding_never_makes_a_doubt(seed: int) -> None:
-    """L2 on columns: a day of charging, giving and resting by turns, 2 % off, 2 % noise, taper, whole percents."""
+    """L2 on columns: a day of charging, giving and resting by turns, 2 % off, 2 % noise, taper, whole percents, silences of up to
+    an hour."""
     rng, size, step_s = np.random.default_rng(seed), 12, 10.0
     table, state = evse_table(size, charge_kw=11.0, discharge_kw=11.0), trust.fresh(size)
     soc, capacity = rng.uniform(0.3, 0.8, size), rng.uniform(30.0, 90.0, size)
     aged, efficiency = rng.uniform(0.85, 1.0, size), rng.uniform(0.86, 0.97, size)
-    power = np.zeros(size)
+    power, silent_s, last = np.zeros(size), np.zeros(size), None
     for k in range(round(86_400.0 / step_s)):
         if k % 540 == 0:
             power = rng.choice([0.0, 11.0, 4.0, -11.0, -3.0], size)
@@ -139,6 +140,15 @@ def test_noise_of_meters_and_rounding_never_makes_a_doubt(seed: int) -> None:
             size, power_kw=metered, soc=np.round(soc * 100.0) / 100.0, capacity_kwh=capacity, left_s=90_000.0 - k * step_s,
             temperature_c=40.0 + rng.normal(0.0, 1.0, size), age_s=rng.uniform(0.0, 1.4, size),
         )  # fmt: skip
+        begins = (silent_s <= 0.0) & (rng.random(size) < 0.001)
+        silent_s = np.where(begins, rng.uniform(10.0, 3600.0, size), np.maximum(silent_s - step_s, 0.0))
+        is_silent = (silent_s > 0.0) & (last is not None)
+        if last is not None:
+            stale = {
+                name: np.where(is_silent, getattr(last, name), getattr(sample, name)) for name in ("soc", "power_kw")
+            }
+            sample = structs.replace(sample, **stale, age_s=np.where(is_silent, last.age_s + step_s, sample.age_s))
+        last = sample
         state, believed, notes = trust.step(state, sample, k * step_s, table, TrustSettings(), np.minimum(flow, 0.0))
         assert notes == (), (k, notes)
         assert believed.may_discharge.all()

@@ -148,9 +148,38 @@ def test_zero_at_the_plug_is_not_a_charge_yet() -> None:
     assert site.codes == []
 
 
-def test_after_a_long_silence_the_count_begins_anew() -> None:
-    site = Watched(power_kw=0.0).run(20.0).tell(age_s=60.0).run(30.0).tell(age_s=0.0, soc=0.45).run(30.0)
-    assert site.may_give
+@pytest.mark.parametrize("silent_s", [11.0, 30.0, 300.0])
+def test_a_silence_hides_no_jump_that_its_energy_cannot_explain(silent_s: float) -> None:
+    """22 kW for five minutes are 3 % of 60 kWh."""
+    site = Watched(power_kw=0.0).run(20.0).tell(age_s=60.0).run(silent_s).tell(age_s=0.0, soc=0.55).run()
+    assert not site.may_give
+    site.run(9.0)
+    assert site.codes == ["soc_implausible"]
+
+
+@pytest.mark.parametrize("power_kw", [22.0, -22.0])
+def test_what_may_have_flowed_in_a_silence_is_believed(power_kw: float) -> None:
+    """Six silences of ten minutes, each with the most that can flow, told at once when it ends; the count goes on from there."""
+    site, moved = Watched(power_kw=0.0).run(20.0), power_kw * (0.95 if power_kw > 0.0 else 1.0 / 0.95) / 6.0 / 60.0
+    for _ in range(6):
+        site.tell(age_s=60.0).run(600.0, step_s=10.0)
+        assert site.may_give
+        site.tell(age_s=0.0, soc=site.fleet.soc + moved).run(20.0)
+        assert site.may_give
+        moved = -moved
+    assert site.codes == []
+    assert not site.tell(soc=site.fleet.soc + 0.06).run().may_give
+
+
+def test_a_vehicle_of_unknown_capacity_is_not_doubted_after_a_silence() -> None:
+    site = (
+        Watched(power_kw=0.0, capacity_kwh=np.nan)
+        .run(20.0)
+        .tell(age_s=60.0)
+        .run(30.0)
+        .tell(age_s=0.0, soc=0.45)
+        .run(30.0)
+    )
     assert site.codes == []
 
 

@@ -28,8 +28,6 @@ class SocSettings(Struct, frozen=True, kw_only=True):
     """In doubt for so long, the vehicle gives nothing until it leaves; in doubt, it gives nothing at once."""
     idle_kw: float = 0.5
     """Less is station and vehicle themselves and reaches no battery."""
-    away_s: float = 10.0
-    """After so long without metered power the count begins anew."""
 
 
 class SocState(Struct, frozen=True, eq=False):
@@ -43,7 +41,7 @@ class SocState(Struct, frozen=True, eq=False):
     capacity_kwh: Floats
     departs_s: Floats
     blind_s: Floats
-    """Time without metered power."""
+    """Time without metered power: by what may have flowed meanwhile the count follows what is told."""
     doubt_s: Floats
     """Instant at which the present doubt began; inf none."""
     fault: Bools
@@ -73,15 +71,18 @@ def step(
     """
     told, here = fleet.soc, fleet.connected
     possible = (told >= -EDGE_SOC) & (told <= 1.0 + EDGE_SOC)
-    blind_s = np.where(np.isfinite(power_kw), 0.0, state.blind_s + dt_s)
-    anew = came | other | (here & (np.maximum(blind_s, state.blind_s) > settings.away_s))
+    anew = came | other
+    unseen, blind_s = _unseen(state, fleet, power_kw, anew, table, dt_s, settings)
     own, budget = _counted(state, fleet, power_kw, possible, table, dt_s, settings)
+    back = (blind_s <= 0.0) & (unseen > 0.0) & possible
+    if np.count_nonzero(back):
+        own = np.where(back, own + (told - own).clip(-unseen, unseen), own)
     begins = here & (anew | np.isnan(own))
     if np.count_nonzero(begins):
         # Many vehicles tell 0 until they know.
         own = np.where(begins, np.where(possible & (told > 0.0), told.clip(0.0, 1.0), np.nan), own)
         budget = np.where(anew, 0.0, budget)
-    wrong, odd = here & (np.abs(told - own) > settings.tolerance), here & ~possible
+    wrong, odd = here & (np.abs(told - own) > settings.tolerance + unseen), here & ~possible
     if np.count_nonzero(odd):
         wrong |= odd & ~np.isnan(told)
     doubt_s, fault, doubtful, believed = np.full(told.size, np.inf), wrong, wrong, told
@@ -96,6 +97,28 @@ def step(
         fleet.capacity_kwh, _departs_s(fleet, now_s), blind_s, doubt_s, fault,
     )  # fmt: skip
     return after, believed, doubtful
+
+
+def _unseen(
+    state: SocState,
+    fleet: FleetSample,
+    power_kw: Floats,
+    anew: Bools,
+    table: EvseTable,
+    dt_s: float,
+    settings: SocSettings,
+) -> tuple[Floats, Floats]:
+    """Most charge that may have come or gone unseen since the power was last known, as a share of the capacity, inf where that is
+    not known; and the time without metered power, s; both (n,)."""
+    seen = np.isfinite(power_kw) | ~fleet.connected
+    before_s = np.where(anew, 0.0, state.blind_s)
+    blind_s = np.where(seen, 0.0, before_s + dt_s)
+    if np.count_nonzero(blind_s) + np.count_nonzero(before_s) == 0:
+        return blind_s, blind_s
+    most_kw = (1.0 + settings.drift) * np.maximum(table.charge_kw, table.discharge_kw / table.efficiency)
+    dark_h = np.where(seen & (before_s <= 0.0), 0.0, before_s + dt_s) / 3600.0
+    most = np.where(dark_h > 0.0, most_kw * dark_h / np.where(fleet.capacity_kwh > 0.0, fleet.capacity_kwh, 0.0), 0.0)
+    return np.where(np.isnan(most), np.inf, most), blind_s
 
 
 def _counted(

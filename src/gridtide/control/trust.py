@@ -177,8 +177,7 @@ def _nobody(
     unknown = np.full(power_kw.size, np.nan)
     tried, _ = follow.step(state.follow, asked_kw, unknown, state.connected, dt_s, settings.follow)
     used, _ = wear.step(state.wear, power_kw, dt_s, settings.wear)
-    soc = structs.replace(state.soc, blind_s=state.soc.blind_s + dt_s)
-    return structs.replace(state, at_s=now_s, soc=soc, wear=used, follow=tried)
+    return structs.replace(state, at_s=now_s, wear=used, follow=tried)
 
 
 def _slow(state: Slow, told: Floats, came: Bools, now_s: float, hold_s: float) -> Slow:

@@ -236,6 +236,9 @@ class _Run:
                     item.at_s <= at_s and item.at_s + item.lasts_s + STEP_S > watch.planned.at_s
                     for item in self.planned if item != watch.planned
                 )  # fmt: skip
+            if math.isinf(watch.fault.t_f_s):  # what it hid can be seen from now on
+                for hidden in self._active:
+                    hidden.due_s = max(hidden.due_s, at_s + hidden.fault.t_f_s)
             watch.fault.mend(rig, watch.planned.row)
             rig.trace.record(rig.true_clock.monotonic(), "world", "mend", watch.planned.id.encode())
             self._mended_s = at_s

@@ -40,7 +40,7 @@ def _repair_meter(rig: Rig, _row: int) -> None:
 
 
 def _drop(rig: Rig, row: int, _luck: Luck) -> None:
-    rig.unreachable.add(row)
+    rig.unreachable[row] += 1
     _cut(rig, row)
 
 
@@ -50,7 +50,7 @@ def _cut(rig: Rig, row: int) -> None:
 
 
 def _reach(rig: Rig, row: int) -> None:
-    rig.unreachable.discard(row)
+    rig.unreachable[row] -= 1
 
 
 def _drop_all(rig: Rig, _row: int, luck: Luck) -> None:
@@ -59,7 +59,8 @@ def _drop_all(rig: Rig, _row: int, luck: Luck) -> None:
 
 
 def _reach_all(rig: Rig, _row: int) -> None:
-    rig.unreachable.clear()
+    for row in rig.stations:
+        _reach(rig, row)
 
 
 def _swallow(rig: Rig, row: int, _luck: Luck) -> None:
@@ -146,6 +147,8 @@ def _break_store(rig: Rig, _row: int, _luck: Luck) -> None:
 
 def _mend_store(rig: Rig, _row: int) -> None:
     rig.store_broken = False
+    # As the store's watch does, which looks after a disk and has no place here.
+    rig.soon(lambda site: site.unstored.retry())
 
 
 def _pull(rig: Rig, row: int, _luck: Luck) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -69,8 +70,8 @@ class Rig:
         self.store = MemoryStore(lambda _number: self.store_broken)
         self.noise: dict[int, LinkFaults] = {}
         """Links that are worse than on a good day, by row."""
-        self.unreachable: set[int] = set()
-        """Stations that cannot dial."""
+        self.unreachable: Counter[int] = Counter()
+        """By how many faults each station cannot dial."""
         self.swallowed: set[int] = set()
         """Stations whose way to us swallows everything."""
         self.links: dict[int, tuple[MemoryLink, MemoryLink]] = {}
@@ -381,7 +382,7 @@ class Rig:
     def _dial(self, row: int, version: Version) -> Dial:
         async def connect() -> Link:
             parts = self.parts
-            if parts is None or row in self.unreachable or row in self.swallowed:
+            if parts is None or self.unreachable[row] or row in self.swallowed:
                 raise ConnectionRefusedError("nobody listens")
             self._dials += 1
             what = self.noise.get(row, self.case.noise)
