@@ -384,6 +384,25 @@ def test_what_is_remembered() -> None:
     )
 
 
+def test_who_was_away_is_remembered_until_it_flows_again_and_that_counts_as_a_turn() -> None:
+    """Rows: back and flowing, back and resting, resting, gone, flowing on."""
+    fleet = {"connected": [True, True, True, False, True]}
+    before = {"direction": [1.0] * 5, "turned_s": [7.0] * 5, "away": [True, True, False, False, False]}
+    after = told(5.0, 0.0, 0.0, 0.0, 5.0, fleet=fleet, state=before).after
+    assert after.away.tolist() == [False, True, False, True, False]
+    assert after.turned_s.tolist() == [NOW_S, 7.0, 7.0, 7.0, 7.0]
+    quiet = told(0.0, 0.0, 0.0, 0.0, 0.0, fleet=fleet, state=before).after
+    assert quiet.away.tolist() == [True, True, False, True, False]
+    assert quiet.turned_s.tolist() == [7.0] * 5
+    assert not guard.fresh(2).away.any()
+
+
+@pytest.mark.parametrize("age_s", [0.0, 60.0])
+def test_what_was_told_is_passed_on_however_old_it_is(age_s: float) -> None:
+    fleet = fleet_sample(2, power_kw=[7.0, -3.0], age_s=[0.0, age_s])
+    assert guard.look(fleet, evse_table(2), GuardSettings()).told_kw.tolist() == [7.0, -3.0]
+
+
 def test_an_emergency_stop_is_told_once_and_stays() -> None:
     first = told(5.0, -5.0, 0.0, estop=True)
     assert (first.kw, first.reason, first.events) == ([0.0] * 3, [Reason.ESTOP] * 3, ("estop",))

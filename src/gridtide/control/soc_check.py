@@ -77,6 +77,7 @@ def step(
     back = (blind_s <= 0.0) & (unseen > 0.0) & possible
     if np.count_nonzero(back):
         own = np.where(back, own + (told - own).clip(-unseen, unseen), own)
+        unseen = np.where(back, 0.0, unseen)
     begins = here & (anew | np.isnan(own))
     if np.count_nonzero(begins):
         # Many vehicles tell 0 until they know.
@@ -118,7 +119,7 @@ def _unseen(
     most_kw = (1.0 + settings.drift) * np.maximum(table.charge_kw, table.discharge_kw / table.efficiency)
     dark_h = np.where(seen & (before_s <= 0.0), 0.0, before_s + dt_s) / 3600.0
     most = np.where(dark_h > 0.0, most_kw * dark_h / np.where(fleet.capacity_kwh > 0.0, fleet.capacity_kwh, 0.0), 0.0)
-    return np.where(np.isnan(most), np.inf, most), blind_s
+    return most, blind_s
 
 
 def _counted(

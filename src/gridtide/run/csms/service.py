@@ -309,6 +309,10 @@ class Csms:
             if station.later:
                 station.act(self._clock.monotonic())
 
+    def transactions(self) -> dict[int, str]:
+        """The open transaction of each row that has one."""
+        return {row: name for station in self.stations.values() for row, name in station.transactions.items()}
+
     @property
     def online(self) -> int:
         """Stations connected and accepted."""
