@@ -1,5 +1,6 @@
 """One call of the guard to the watt: borders, tolerances, the order of cuts, what is reserved, and what is remembered."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -394,7 +395,24 @@ def test_who_was_away_is_remembered_until_it_flows_again_and_that_counts_as_a_tu
     quiet = told(0.0, 0.0, 0.0, 0.0, 0.0, fleet=fleet, state=before).after
     assert quiet.away.tolist() == [True, True, False, True, False]
     assert quiet.turned_s.tolist() == [7.0] * 5
+    assert (quiet.setpoint_kw.tolist(), quiet.direction.tolist()) == ([0.0] * 5, [1.0] * 5)
+    assert quiet.moved_s.tolist() == [-INF] * 5
     assert not guard.fresh(2).away.any()
+
+
+def test_a_reverse_flow_is_remembered_while_others_charge() -> None:
+    after = told(5.0, state={"reverse_until_s": NOW_S + 30.0}).after
+    assert after.reverse_until_s == NOW_S + 30.0
+
+
+def test_charging_that_a_limit_leaves_too_small_to_flow_earns_no_discharge() -> None:
+    """3 kW are left by the group, 4 kW are the least that flows: the other vehicle may give what the building takes."""
+    table = {"least_kw": [4.0, 0.0], "group": [0, -1]}
+    given = {"table": table, "limits": {"group_kw": (3.0,), "export_kw": 0.0}, "verdict": metered(30.0)}
+    fleet = {"power_kw": [3.0, 0.0]}
+    alone = told(0.0, -20.0, fleet=fleet, **copy.deepcopy(given)).kw
+    assert told(22.0, -20.0, fleet=fleet, **copy.deepcopy(given)).kw == alone
+    assert -20.0 < alone[1] < 0.0
 
 
 @pytest.mark.parametrize("age_s", [0.0, 60.0])
