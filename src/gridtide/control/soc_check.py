@@ -41,7 +41,7 @@ class SocState(Struct, frozen=True, eq=False):
     capacity_kwh: Floats
     departs_s: Floats
     blind_s: Floats
-    """Time without metered power: by what may have flowed meanwhile the count follows what is told."""
+    """Time without metered power: by what may have flowed meanwhile the count follows the next charge told."""
     doubt_s: Floats
     """Instant at which the present doubt began; inf none."""
     fault: Bools
@@ -72,7 +72,7 @@ def step(
     told, here = fleet.soc, fleet.connected
     possible = (told >= -EDGE_SOC) & (told <= 1.0 + EDGE_SOC)
     anew = came | other
-    unseen, blind_s = _unseen(state, fleet, power_kw, anew, table, dt_s, settings)
+    unseen, blind_s = _unseen(state, fleet, power_kw, possible, anew, table, dt_s, settings)
     own, budget = _counted(state, fleet, power_kw, possible, table, dt_s, settings)
     back = (blind_s <= 0.0) & (unseen > 0.0) & possible
     if np.count_nonzero(back):
@@ -104,16 +104,17 @@ def _unseen(
     state: SocState,
     fleet: FleetSample,
     power_kw: Floats,
+    possible: Bools,
     anew: Bools,
     table: EvseTable,
     dt_s: float,
     settings: SocSettings,
 ) -> tuple[Floats, Floats]:
     """Most charge that may have come or gone unseen since the power was last known, as a share of the capacity, inf where that is
-    not known; and the time without metered power, s; both (n,)."""
+    not known; and the time without metered power that no told charge has ended yet, s; both (n,)."""
     seen = np.isfinite(power_kw) | ~fleet.connected
     before_s = np.where(anew, 0.0, state.blind_s)
-    blind_s = np.where(seen, 0.0, before_s + dt_s)
+    blind_s = np.where(seen, np.where(possible | ~fleet.connected, 0.0, before_s), before_s + dt_s)
     if np.count_nonzero(blind_s) + np.count_nonzero(before_s) == 0:
         return blind_s, blind_s
     most_kw = (1.0 + settings.drift) * np.maximum(table.charge_kw, table.discharge_kw / table.efficiency)

@@ -14,7 +14,6 @@ from gridtide.control.guard import GuardState
 from gridtide.control.shadow import Carried, ShadowState
 from gridtide.model.fleet import EvseTable
 from gridtide.run.clock import Clock
-from gridtide.run.stay_memory import KeptStay
 from gridtide.run.steady_clock import SteadyClock
 from gridtide.run.store import Store
 
@@ -45,7 +44,6 @@ class Kept(Struct, frozen=True):
     """Row, direction (-1 or +1) and time for which it may not turn yet, s."""
     wall_s: float = 0.0
     """UTC epoch s at which this was kept."""
-    stays: tuple[KeptStay, ...] = ()
 
 
 class Restored(Struct, frozen=True, eq=False):
@@ -56,7 +54,6 @@ class Restored(Struct, frozen=True, eq=False):
     carried: Carried
     shadow_state: ShadowState
     notes: tuple[str, ...]
-    stays: tuple[KeptStay, ...] = ()
 
 
 def welded_key(bay: str) -> str:
@@ -74,22 +71,15 @@ def set_right(clock: Clock, store: Store) -> None:
 
 
 def save(
-    store: Store,
-    carried: Carried,
-    left: ShadowState,
-    settings: control.Settings,
-    state: control.State,
-    wall_s: float,
-    stays: tuple[KeptStay, ...] = (),
+    store: Store, carried: Carried, left: ShadowState, settings: control.Settings, state: control.State, wall_s: float
 ) -> None:
-    """Keep the clocks, what was used of the contactors' day, who may not turn yet, a trip that holds, and what is known of
-    vehicles; the newest wins."""
+    """Keep the clocks, what was used of the contactors' day, who may not turn yet, and a trip that holds; the newest wins."""
     used = state.trust.wear
     known = tuple(None if math.isnan(value) else round(value, 3) for value in left.left_kwh.tolist())
     kept = Kept(
         carried, settings.interval.length_s, settings.interval.sub_intervals, known,
         tuple(used.operations.tolist()), tuple(used.turns.tolist()), used.day_left_s, state.protection.grid.tripped,
-        _turning(state, settings.table), wall_s, stays,
+        _turning(state, settings.table), wall_s,
     )  # fmt: skip
     store.put_state(STATE, msgspec.json.encode(kept))
 
@@ -109,7 +99,6 @@ def restore(
     A store that was damaged (`damaged`) may have held an emergency stop: it starts latched.
     """
     kept, notes = store.settings(), []
-    stays: tuple[KeptStay, ...] = ()
     try:
         if "peak" in kept:
             limit, file = msgspec.json.decode(kept["peak"], type=Limit), settings.peak
@@ -122,7 +111,6 @@ def restore(
         if saved is not None and state.demand.at_s <= demand_clock.NEVER_S:
             found = msgspec.json.decode(saved, type=Kept)
             carried, shadow_state = _clocks(found, settings, shadow_state)
-            stays = found.stays
             state = structs.replace(
                 state, demand=carried.site, trust=_used(state.trust, found),
                 guard=_held(state.guard, found.turning, settings.table, mono_s),
@@ -145,7 +133,7 @@ def restore(
     state = structs.replace(
         state, guard=structs.replace(state.guard, estop=latched), meter=structs.replace(state.meter, sign_fault=sign)
     )
-    return Restored(settings, state, carried, shadow_state, tuple(notes), stays)
+    return Restored(settings, state, carried, shadow_state, tuple(notes))
 
 
 def _used(state: trust.TrustState, kept: Kept) -> trust.TrustState:

@@ -98,7 +98,7 @@ class SiteService:
         self._watch = FleetWatch(settings.table, settings.guard.silent_s)
         self._connected = np.zeros(settings.table.size, dtype=np.bool_)
         self._latches = Latches(store, clock, self.note)
-        self._stays = StayMemory(settings.table.ids, csms.transactions)
+        self._stays = StayMemory(settings.table.ids, store, clock, csms.transactions, csms.spoken)
         self._speed = SpeedKeeper(clock, self.note)
         self._presses = 0
         self._noted: dict[tuple[str, str], float] = {}
@@ -138,8 +138,7 @@ class SiteService:
             found.carried,
             found.shadow_state,
         )
-        self._stays.begin(found.stays)
-        self.note("restart", "site", " ".join(found.notes))
+        self.note("restart", "site", " ".join(filter(None, (*found.notes, self._stays.restore()))))
         if damaged:
             # It must outlive the next restart too, when the store is sound again.
             self._latches.owe("estop", "damaged store")
@@ -233,7 +232,7 @@ class SiteService:
             load_shed_kw=least_kw(self.protection.shed_kw(mono_s), held.import_kw),
             grid=None if isinstance(reading, MeterReadError) else grid_sample(reading),
         )  # fmt: skip
-        trusted = self._stays.resume(self.state.trust, snapshot.fleet, mono_s, now_s)
+        trusted = self._stays.resume(self.state.trust, snapshot.fleet)
         before = self.state if trusted is self.state.trust else structs.replace(self.state, trust=trusted)
         settings = self._settings_under(held)
         self.state, decision = control.step(before, snapshot, settings)
@@ -316,8 +315,8 @@ class SiteService:
         self.history.add(snapshot.now_s, power, decision.uncontrolled_kw if power is not None else None, why)
         self.history.vehicles(snapshot.now_s, snapshot.fleet)
         self.history.close(decision.closed, self.settings.interval.length_s)
-        stays = self._stays.kept(self.state.trust, snapshot.now_s)
-        memory.save(self.store, self.carried, self.shadow, self.settings, self.state, snapshot.now_s, stays)
+        memory.save(self.store, self.carried, self.shadow, self.settings, self.state, snapshot.now_s)
+        self._stays.keep(self.state.trust)
         for code in decision.events:
             self.note(code, "site", self._detail(code, decision))
         for code, row, text in self._watch.look(snapshot, before.guard.setpoint_kw):

@@ -1,17 +1,28 @@
-"""What is known of vehicles and outlives a restart of the program while they stay: their counted charge, and what was latched until
-they leave.
+"""What is known of vehicles while they stay and outlives a restart of the program: their counted charge, and what was latched.
 
-A stay is known again by its transaction. The time in which nobody ran counts as time without metered power (FT26, FT33).
+A stay is its transaction: another one is another vehicle. After a restart a stay goes on once its station has spoken of it, and the
+time since its power was last known counts as time without metered power (FT26, FT33). That time is the wall clock's: one that was
+set back in between lets the count doubt more, one that was set forward less, never more than full power could move in that time.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final
 
+import msgspec
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from gridtide.control.trust import TrustState
 from gridtide.model.fleet import Bools, FleetSample, Floats
+from gridtide.run.clock import Clock
+from gridtide.run.store import Store
+
+STATE: Final = "stays"
+KEEP_S: Final = 10.0
+"""Counts are stored so often; latches and transactions as they change. What moved since is within what is allowed for a gap."""
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
 class KeptStay(Struct, frozen=True, kw_only=True):
@@ -21,39 +32,88 @@ class KeptStay(Struct, frozen=True, kw_only=True):
     transaction_id: str
     seen_at_s: float
     """UTC epoch s at which its power was last known."""
-    own: float | None
+    own: Share | None
     """Counted charge."""
     told: float | None = None
-    budget: float = 0.0
-    capacity_kwh: float | None = None
+    budget: Share = 0.0
+    capacity_kwh: Annotated[float, Meta(gt=0.0)] | None = None
     soc_fault: bool = False
     energy_fault: bool = False
 
 
 class StayMemory:
-    """Stays of before a restart wait here until their vehicle tells its charge; then the count goes on where it was."""
+    """Keeps stays in the store; those of before a restart wait here until they are seen again."""
 
-    def __init__(self, ids: tuple[str, ...], transactions: Callable[[], Mapping[int, str]]) -> None:
-        """`ids`: of the bays, by row; `transactions`: the open transaction of each row that has one."""
-        self._ids, self._transactions = ids, transactions
+    def __init__(
+        self,
+        ids: tuple[str, ...],
+        store: Store,
+        clock: Clock,
+        transactions: Callable[[], Mapping[int, str]],
+        spoken: Callable[[], set[int]],
+    ) -> None:
+        """`ids`: of the bays, by row; `transactions`: the open transaction of each row that has one; `spoken`: rows whose
+        transaction has spoken on the present connection."""
+        self._ids, self._store, self._clock = ids, store, clock
+        self._transactions, self._spoken = transactions, spoken
+        self._open = dict(transactions())
         self._waiting: dict[int, KeptStay] = {}
+        self._latched, self._kept_s = b"", -math.inf
 
-    def begin(self, stays: Iterable[KeptStay]) -> None:
-        """Take what was stored before the restart; of bays that are no more, nothing."""
+    def restore(self) -> str:
+        """Take what was stored before the restart; of bays that are no more, nothing. What cannot be read is told in a sentence."""
+        data = self._store.get_state(STATE)
+        if not data:
+            return ""
+        try:
+            stays = msgspec.json.decode(data, type=tuple[KeptStay, ...])
+        except msgspec.DecodeError as error:
+            return f"What was stored of vehicles' charges cannot be read ({error}): their counts begin afresh."
         rows = {bay: row for row, bay in enumerate(self._ids)}
         self._waiting = {rows[stay.bay]: stay for stay in stays if stay.bay in rows}
+        return ""
 
-    def kept(self, state: TrustState, wall_s: float) -> tuple[KeptStay, ...]:
-        """What is to be stored now, at UTC epoch `wall_s`."""
-        transactions = self._transactions()
-        if not transactions:
-            return ()
-        soc, energy = state.soc, state.energy
-        own, told, budget, capacity = (_known(c) for c in (soc.own, soc.told, soc.budget, soc.capacity_kwh))
+    def resume(self, state: TrustState, fleet: FleetSample) -> TrustState:
+        """The state from which to believe `fleet`, sampled now: who came in another transaction is somebody else, and counts and
+        latches of stays that are seen again go on."""
+        transactions, before = self._transactions(), self._open
+        if transactions != before:
+            self._open, self._kept_s = dict(transactions), -math.inf
+            changed = [row for row, name in transactions.items() if before.get(row, name) != name]
+            if changed:
+                state = structs.replace(state, connected=state.connected & ~_rows(state, changed))
+        if not self._waiting:
+            return state
+        spoken = self._spoken()
+        for row, stay in list(self._waiting.items()):
+            if transactions.get(row) != stay.transaction_id:
+                del self._waiting[row]
+            # Many vehicles tell 0 until they know.
+            elif row in spoken and fleet.connected[row] and fleet.soc[row] != 0.0:
+                del self._waiting[row]
+                departs_s = self._clock.monotonic() + float(fleet.left_s[row])
+                state = _resumed(state, row, stay, departs_s, max(self._clock.wall() - stay.seen_at_s, 0.0))
+        return state
+
+    def keep(self, state: TrustState) -> None:
+        """Store what is known of the stays, where that is due."""
+        now_s = self._clock.monotonic()
+        latched = np.packbits(state.soc.fault | state.energy.fault).tobytes()
+        if now_s - self._kept_s < KEEP_S and latched == self._latched:
+            return
+        if not self._open and self._kept_s > -math.inf:
+            return
+        self._latched, self._kept_s = latched, now_s
+        self._store.put_state(STATE, msgspec.json.encode(self._found(state)))
+
+    def _found(self, state: TrustState) -> list[KeptStay]:
+        soc, energy, wall_s = state.soc, state.energy, self._clock.wall()
+        own, budget = _known(soc.own.clip(0.0, 1.0)), _known(soc.budget.clip(0.0, 1.0))
+        told, capacity = _known(soc.told), _known(np.where(soc.capacity_kwh > 0.0, soc.capacity_kwh, np.nan))
         found = []
-        for row, transaction in transactions.items():
-            if (waiting := self._waiting.get(row)) is not None and waiting.transaction_id == transaction:
-                found.append(waiting)
+        for row, transaction in self._open.items():
+            if row in self._waiting:
+                found.append(self._waiting[row])
                 continue
             soc_fault, energy_fault = soc.fault.item(row), energy.fault.item(row)
             if own[row] is None and not soc_fault and not energy_fault:
@@ -64,35 +124,19 @@ class StayMemory:
                 soc_fault=soc_fault, energy_fault=energy_fault,
             )  # fmt: skip
             found.append(stay)
-        return tuple(found)
-
-    def resume(self, state: TrustState, fleet: FleetSample, mono_s: float, wall_s: float) -> TrustState:
-        """The state from which to believe `fleet`, sampled at `mono_s`: counts and latches of stays that are seen again go on."""
-        if not self._waiting:
-            return state
-        transactions = self._transactions()
-        for row, stay in list(self._waiting.items()):
-            if transactions.get(row) != stay.transaction_id:
-                del self._waiting[row]
-            elif fleet.connected[row] and (stay.own is None or math.isfinite(fleet.soc[row])):
-                del self._waiting[row]
-                state = _resumed(state, row, stay, mono_s + float(fleet.left_s[row]), wall_s)
-        return state
+        return found
 
 
-def _resumed(state: TrustState, row: int, stay: KeptStay, departs_s: float, wall_s: float) -> TrustState:
+def _resumed(state: TrustState, row: int, stay: KeptStay, departs_s: float, away_s: float) -> TrustState:
+    soc, energy, here = state.soc, state.energy, _rows(state, [row])
     soc = structs.replace(
-        state.soc,
-        own=_with(state.soc.own, row, stay.own),
-        told=_with(state.soc.told, row, stay.told),
-        budget=_with(state.soc.budget, row, stay.budget),
-        capacity_kwh=_with(state.soc.capacity_kwh, row, stay.capacity_kwh),
-        departs_s=_with(state.soc.departs_s, row, departs_s),
-        blind_s=_with(state.soc.blind_s, row, max(wall_s - stay.seen_at_s, 0.0)),
-        fault=state.soc.fault | _only(state, row, stay.soc_fault),
-    )
-    energy = structs.replace(state.energy, fault=state.energy.fault | _only(state, row, stay.energy_fault))
-    return structs.replace(state, connected=state.connected | _only(state, row, True), soc=soc, energy=energy)
+        soc, own=_with(soc.own, row, stay.own), told=_with(soc.told, row, stay.told),
+        budget=_with(soc.budget, row, stay.budget), capacity_kwh=_with(soc.capacity_kwh, row, stay.capacity_kwh),
+        departs_s=_with(soc.departs_s, row, departs_s), blind_s=_with(soc.blind_s, row, away_s),
+        fault=soc.fault | (here & stay.soc_fault),
+    )  # fmt: skip
+    energy = structs.replace(energy, fault=energy.fault | (here & stay.energy_fault))
+    return structs.replace(state, connected=state.connected | here, soc=soc, energy=energy)
 
 
 def _with(column: Floats, row: int, value: float | None) -> Floats:
@@ -101,8 +145,9 @@ def _with(column: Floats, row: int, value: float | None) -> Floats:
     return changed
 
 
-def _only(state: TrustState, row: int, value: bool) -> Bools:
-    marked: Bools = (np.arange(state.connected.size) == row) & value
+def _rows(state: TrustState, rows: list[int]) -> Bools:
+    marked = np.zeros(state.connected.size, dtype=np.bool_)
+    marked[rows] = True
     return marked
 
 

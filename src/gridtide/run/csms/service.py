@@ -313,6 +313,10 @@ class Csms:
         """The open transaction of each row that has one."""
         return {row: name for station in self.stations.values() for row, name in station.transactions.items()}
 
+    def spoken(self) -> set[int]:
+        """Rows whose transaction has spoken on the present connection of their station."""
+        return {row for station in self.stations.values() for row in station.synced}
+
     @property
     def online(self) -> int:
         """Stations connected and accepted."""
