@@ -70,6 +70,9 @@ def step(
     `others`.
     """
     told, here = fleet.soc, fleet.connected
+    if np.count_nonzero(state.blind_s):
+        # Many vehicles tell 0 until they know: after a time without power it is no word yet.
+        told = np.where((state.blind_s > 0.0) & (told == 0.0) & ~came, np.nan, told)
     possible = (told >= -EDGE_SOC) & (told <= 1.0 + EDGE_SOC)
     anew = came | other
     unseen, blind_s = _unseen(state, fleet, power_kw, possible, anew, table, dt_s, settings)

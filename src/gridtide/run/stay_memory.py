@@ -18,9 +18,13 @@ from gridtide.model.fleet import Bools, FleetSample, Floats
 from gridtide.run.clock import Clock
 from gridtide.run.store import Store
 
-STATE: Final = "stays"
+STATE: Final = "stays/"
+BLOCK: Final = 500
+"""Rows in one entry of the store."""
 KEEP_S: Final = 10.0
 """Counts are stored so often; latches and transactions as they change. What moved since is within what is allowed for a gap."""
+LEAST_AWAY_S: Final = 1.0
+"""Also by a clock that was set back."""
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
@@ -62,16 +66,18 @@ class StayMemory:
 
     def restore(self) -> str:
         """Take what was stored before the restart; of bays that are no more, nothing. What cannot be read is told in a sentence."""
-        data = self._store.get_state(STATE)
-        if not data:
-            return ""
-        try:
-            stays = msgspec.json.decode(data, type=tuple[KeptStay, ...])
-        except msgspec.DecodeError as error:
-            return f"What was stored of vehicles' charges cannot be read ({error}): their counts begin afresh."
-        rows = {bay: row for row, bay in enumerate(self._ids)}
-        self._waiting = {rows[stay.bay]: stay for stay in stays if stay.bay in rows}
-        return ""
+        rows, told = {bay: row for row, bay in enumerate(self._ids)}, ""
+        for first in range(0, len(self._ids), BLOCK):
+            data = self._store.get_state(f"{STATE}{first}")
+            if not data:
+                continue
+            try:
+                stays = msgspec.json.decode(data, type=tuple[KeptStay, ...])
+            except (msgspec.DecodeError, ValueError) as error:
+                told = f"What was stored of vehicles' charges cannot be read ({error}): their counts begin afresh."
+                continue
+            self._waiting |= {rows[stay.bay]: stay for stay in stays if stay.bay in rows}
+        return told
 
     def resume(self, state: TrustState, fleet: FleetSample) -> TrustState:
         """The state from which to believe `fleet`, sampled now: who came in another transaction is somebody else, and counts and
@@ -86,13 +92,14 @@ class StayMemory:
             return state
         spoken = self._spoken()
         for row, stay in list(self._waiting.items()):
-            if transactions.get(row) != stay.transaction_id:
+            # Until its station has spoken, what the store holds for open may be an older one.
+            if row not in transactions or (row in spoken and transactions[row] != stay.transaction_id):
                 del self._waiting[row]
-            # Many vehicles tell 0 until they know.
-            elif row in spoken and fleet.connected[row] and fleet.soc[row] != 0.0:
+            elif row in spoken and fleet.connected[row]:
                 del self._waiting[row]
                 departs_s = self._clock.monotonic() + float(fleet.left_s[row])
-                state = _resumed(state, row, stay, departs_s, max(self._clock.wall() - stay.seen_at_s, 0.0))
+                away_s = max(self._clock.wall() - stay.seen_at_s, LEAST_AWAY_S)
+                state = _resumed(state, row, stay, departs_s, away_s)
         return state
 
     def keep(self, state: TrustState) -> None:
@@ -104,26 +111,27 @@ class StayMemory:
         if not self._open and self._kept_s > -math.inf:
             return
         self._latched, self._kept_s = latched, now_s
-        self._store.put_state(STATE, msgspec.json.encode(self._found(state)))
+        found = self._found(state)
+        for first in range(0, len(self._ids), BLOCK):
+            block = [stay for row, stay in found.items() if first <= row < first + BLOCK]
+            self._store.put_state(f"{STATE}{first}", msgspec.json.encode(block))
 
-    def _found(self, state: TrustState) -> list[KeptStay]:
+    def _found(self, state: TrustState) -> dict[int, KeptStay]:
         soc, energy, wall_s = state.soc, state.energy, self._clock.wall()
         own, budget = _known(soc.own.clip(0.0, 1.0)), _known(soc.budget.clip(0.0, 1.0))
         told, capacity = _known(soc.told), _known(np.where(soc.capacity_kwh > 0.0, soc.capacity_kwh, np.nan))
-        found = []
+        found = dict(self._waiting)
         for row, transaction in self._open.items():
-            if row in self._waiting:
-                found.append(self._waiting[row])
+            if row in found:
                 continue
             soc_fault, energy_fault = soc.fault.item(row), energy.fault.item(row)
             if own[row] is None and not soc_fault and not energy_fault:
                 continue
-            stay = KeptStay(
+            found[row] = KeptStay(
                 bay=self._ids[row], transaction_id=transaction, seen_at_s=round(wall_s - soc.blind_s.item(row), 1),
                 own=own[row], told=told[row], budget=budget[row] or 0.0, capacity_kwh=capacity[row],
                 soc_fault=soc_fault, energy_fault=energy_fault,
             )  # fmt: skip
-            found.append(stay)
         return found
 
 
