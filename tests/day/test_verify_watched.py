@@ -135,6 +135,26 @@ def test_ft28_a_weld_is_found_although_the_link_or_the_controller_goes_right_aft
     assert "contactor_welded" in run.told()
 
 
+def test_a_time_that_another_fault_excuses_is_not_counted_as_this_ones() -> None:
+    """The weld can be seen once its station is back, long after its own time; a frozen meter excuses everything meanwhile."""
+    frozen, away = Planned("FT03", ONSET_S, 15.0), Planned("FT08a", ONSET_S + 0.5, 20.0, 0)
+    run = show(giving_case(), [frozen, away, Planned("FT28", ONSET_S + 0.7, 40.0, 0)], ONSET_S + 65.0)
+    assert run.broken == set()
+    assert "contactor_welded" in run.told()
+    assert {timing.id for timing in run.timings} == {"FT08a"}
+
+
+@pytest.mark.parametrize("at_s", [1.0, 12.0])
+def test_a_time_beside_a_frozen_meter_is_counted_from_the_onset(at_s: float) -> None:
+    run = show(
+        giving_case(), [Planned("FT03", ONSET_S, 15.0), Planned("FT28", ONSET_S + at_s, 40.0, 0)], ONSET_S + 60.0
+    )
+    assert run.broken == set()
+    (timing,) = run.timings
+    assert timing.id == "FT28"
+    assert 0.0 < timing.to_safe_s <= BY_ID["FT28"].t_f_s
+
+
 # --- FT30: a transformer a little over its rating ----------------------------------------------------------------------
 def test_ft30_a_little_over_the_rating_is_cut_within_a_minute() -> None:
     item = Planned("FT30c", ONSET_S, 100.0)

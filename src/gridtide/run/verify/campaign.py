@@ -83,8 +83,9 @@ class _Watch:
         self.planned, self.fault, self.deaf = planned, fault, deaf
         self.due_s = planned.at_s + fault.t_f_s
         self.unsafe_s = -math.inf
-        """When ground truth was last outside the safe state."""
-        self.was_unsafe = False
+        """When ground truth was last outside the safe state, of the fault's own time."""
+        self.was_excused = False
+        """It was outside after that, which another fault excuses: such a time says nothing of this one."""
         self.has_tripped = False
         """The controller's grid protection did: killed before, it knows of nothing."""
         self.occupant = -1
@@ -139,8 +140,11 @@ class _Watch:
             self.told_s = at_s
         if rig.site is not None and rig.site.state.trust.open.welded[row]:
             return True
-        late = at_s > self.due_s and at_s - self.told_s <= self.fault.t_f_s + STEP_S
-        return late or not rig.emulated.plant.evse.welded[row]
+        if not rig.emulated.plant.evse.welded[row]:
+            return True
+        is_unseen = at_s > self.due_s and at_s - self.told_s <= self.fault.t_f_s + STEP_S
+        self.was_excused |= is_unseen
+        return is_unseen
 
 
 class _Run:
@@ -242,7 +246,7 @@ class _Run:
             watch.fault.mend(rig, watch.planned.row)
             rig.trace.record(rig.true_clock.monotonic(), "world", "mend", watch.planned.id.encode())
             self._mended_s = at_s
-            if watch.was_unsafe and watch.fault.safe != "as always":
+            if math.isfinite(watch.unsafe_s) and not watch.was_excused and watch.fault.safe != "as always":
                 self.timings.append(Timing(watch.planned.id, round(watch.unsafe_s - watch.planned.at_s, 3)))
 
     def _watch(self, rig: Rig, at_s: float) -> None:
@@ -256,8 +260,10 @@ class _Run:
             is_alone = len(self._active) == 1 and at_s > self._mended_s + ALONE_S
             if watch.is_safe(rig, concerned, is_alone=is_alone):
                 continue
-            if at_s <= watch.due_s + 1e-6:
-                watch.was_unsafe, watch.unsafe_s = True, at_s
+            if at_s <= watch.planned.at_s + watch.fault.t_f_s + 1e-6:
+                watch.unsafe_s = at_s
+            else:
+                watch.was_excused = True
             if at_s > self._due_s(watch) + 0.1 + 1e-6:
                 what = (
                     f"{watch.planned.id} ({watch.fault.name}) since {watch.planned.at_s} s: not '{watch.fault.safe}' but "
