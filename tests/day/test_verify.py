@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,13 +27,6 @@ from gridtide.run.verify.faults import BY_ID, CATALOGUE, Fault, Planned, read, s
 
 EVSES = 2
 SHORT_S = 30.0
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Runs silence the log of their process; other tests want theirs back."""
-    yield
-    structlog.reset_defaults()
 
 
 # --- I17: determinism -------------------------------------------------------------------------------------------------

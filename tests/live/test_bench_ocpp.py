@@ -40,3 +40,9 @@ def test_storm_loses_and_doubles_nothing() -> None:
 def test_a_fleet_command_reaches_all_who_read() -> None:
     found = quick("fleet_command.py")
     assert (found["missing"], found["stations"], found["hung"]) == (0, 20, 2)
+
+
+def test_a_flood_of_bad_logins_is_answered_and_good_stations_get_in() -> None:
+    found = quick("logins.py")
+    assert (sum(found["answers"].values()), set(found["answers"])) == (2_000, {"401", "429"})
+    assert found["good_connects"] > 0
